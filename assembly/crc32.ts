@@ -1,0 +1,46 @@
+// CRC-32 (IEEE 802.3, reflected polynomial 0xEDB88320), slicing by eight as in M. Kounavis and F. Berry,
+// "A Systematic Approach to Building High Performance, Software-based, CRC Generators" (Intel, 2005).
+// `seed` is the CRC of what came before, so crc32(crc32(0, a), b) == crc32(0, a followed by b).
+import { CRC_TABLES_AT } from './layout'
+
+const POLYNOMIAL: u32 = 0xedb88320
+
+export function buildCrcTables(): void {
+  for (let n: u32 = 0; n < 256; n++) {
+    let crc = n
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ POLYNOMIAL : crc >>> 1
+    store<u32>(CRC_TABLES_AT + (n << 2), crc)
+  }
+  for (let n: u32 = 0; n < 256; n++) {
+    let crc = load<u32>(CRC_TABLES_AT + (n << 2))
+    for (let table: u32 = 1; table < 8; table++) {
+      crc = load<u32>(CRC_TABLES_AT + ((crc & 0xff) << 2)) ^ (crc >>> 8)
+      store<u32>(CRC_TABLES_AT + (table << 10) + (n << 2), crc)
+    }
+  }
+}
+
+export function crc32(seed: u32, at: u32, bytes: u32): u32 {
+  let crc = ~seed
+  const end = at + bytes
+  const sliced = at + (bytes & ~7)
+  while (at < sliced) {
+    const low = load<u32>(at) ^ crc
+    const high = load<u32>(at, 4)
+    crc =
+      load<u32>(((low & 0xff) << 2) + 0x1c00, CRC_TABLES_AT) ^
+      load<u32>(((low >>> 6) & 0x3fc) + 0x1800, CRC_TABLES_AT) ^
+      load<u32>(((low >>> 14) & 0x3fc) + 0x1400, CRC_TABLES_AT) ^
+      load<u32>(((low >>> 24) << 2) + 0x1000, CRC_TABLES_AT) ^
+      load<u32>(((high & 0xff) << 2) + 0xc00, CRC_TABLES_AT) ^
+      load<u32>(((high >>> 6) & 0x3fc) + 0x800, CRC_TABLES_AT) ^
+      load<u32>(((high >>> 14) & 0x3fc) + 0x400, CRC_TABLES_AT) ^
+      load<u32>((high >>> 24) << 2, CRC_TABLES_AT)
+    at += 8
+  }
+  while (at < end) {
+    crc = load<u32>(((crc ^ load<u8>(at)) & 0xff) << 2, CRC_TABLES_AT) ^ (crc >>> 8)
+    at++
+  }
+  return ~crc
+}

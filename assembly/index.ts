@@ -1,0 +1,9 @@
+// The kernels: what the host calls, and nothing else.
+import { buildCrcTables } from './crc32'
+
+export { crc32 } from './crc32'
+export { djb2xor, hashKey } from './hash'
+export { encodeHeader, encodeRecord, isHeaderValid, verifyRecord } from './record'
+export { describe, find, scan } from './scan'
+
+buildCrcTables()

@@ -1,0 +1,76 @@
+// Every size, offset and flag that the kernels and the host share. Both compilers read this file, so it holds
+// plain numbers and nothing else. docs/FORMAT.md explains the on-disk part in prose.
+
+// --- a record on disk (little-endian; docs/FORMAT.md, "Record") ---
+export const RECORD_HEADER_CRC_AT = 0 // u32, over bytes 4 .. end of the key
+export const RECORD_VALUE_CRC_AT = 4 // u32, over the value
+export const RECORD_CERTIFIED_AT = 8 // u32, bytes of this segment known to be on disk when this was written
+export const RECORD_SEQUENCE_AT = 12 // u32, sequence number minus the segment's first sequence number
+export const RECORD_VALUE_BYTES_AT = 16 // u32
+export const RECORD_KEY_BYTES_AT = 20 // u16
+export const RECORD_TIME_AT = 22 // u48, milliseconds since 1970
+export const RECORD_KIND_AT = 28 // u8, kind in the low four bits, flags in the high four
+export const RECORD_HEADER_BYTES = 29
+export const RECORD_EXPIRY_BYTES = 8 // u64, milliseconds since 1970, present if FLAG_EXPIRES is set
+
+export const KIND_MASK = 0x0f
+export const KIND_PUT = 1
+export const KIND_DELETE = 2
+export const KIND_MARKER = 3
+export const KIND_SEAL = 4
+export const FLAG_EXPIRES = 0x10
+export const FLAG_JOINED_TO_PREVIOUS = 0x20
+export const FLAG_JOINED_TO_NEXT = 0x40
+
+export const KEY_BYTES_MAX = 65_535
+export const VALUE_BYTES_MAX = 0x4000_0000
+export const RECORD_PREFIX_BYTES_MAX = 65_572 // header, expiry and the longest key
+export const SEAL_VALUE_BYTES = 16
+
+// --- the kernels' memory, in bytes from its start ---
+export const CRC_TABLES_AT = 0x4000 // eight tables of 256 u32
+export const RESULT_AT = 0x8000 // what a kernel returns beside its return value
+export const KEY_AT = 0x1_0000 // the key of the call under way
+export const WRITE_AT = 0x3_0000 // the commit group that is filling
+export const WRITE_BYTES = 0x4_0000
+export const READ_AT = 0x8_0000 // a record on its way from disk to the caller
+export const READ_BYTES = 0x8_0000
+export const SCAN_TABLE_AT = 0x10_0000 // rows that the scan hands back
+export const SCAN_ROWS_MAX = 16_384
+export const SCAN_AT = 0x18_0000 // the part of a segment that is being scanned
+export const SCAN_BYTES = 0x40_0000
+export const CACHE_AT = 0x58_0000 // the block cache, as long as the store's options say
+export const MEMORY_PAGES_MIN = 0x58 // pages of 64 KiB up to CACHE_AT; asconfig.json reserves as many
+
+// --- RESULT_AT as u32 words ---
+export const RESULT_HASH_LOW = 0
+export const RESULT_HASH_HIGH = 1
+export const RESULT_CONSUMED_BYTES = 2
+export const RESULT_STOP = 3
+export const RESULT_CERTIFIED = 4
+export const RESULT_NEXT_SEQUENCE = 5
+
+// --- one row of the scan's table, as u32 words ---
+export const ROW_AT = 0 // bytes from the start of the scanned part
+export const ROW_KIND = 1 // kind and flags; ROW_VALUE_DAMAGED; key length in the high half
+export const ROW_VALUE_BYTES = 2
+export const ROW_SEQUENCE = 3
+export const ROW_HASH_LOW = 4
+export const ROW_HASH_HIGH = 5
+export const ROW_EXPIRES_LOW = 6
+export const ROW_EXPIRES_HIGH = 7
+export const ROW_WORDS = 8
+export const ROW_BYTES = 32
+export const ROW_VALUE_DAMAGED = 0x100
+
+// --- why a scan stopped ---
+export const STOP_MORE = 0 // the next record is not wholly in the window
+export const STOP_TABLE_FULL = 1
+export const STOP_BAD = 2 // no valid record header at the place reached
+export const STOP_LARGE = 3 // a valid header, but its record is longer than any window
+
+// --- what verifying an entry can say ---
+export const VERIFY_OK = 0
+export const VERIFY_BAD_HEADER = 1
+export const VERIFY_BAD_VALUE = 2
+export const VERIFY_OTHER_KEY = 3

@@ -1,0 +1,40 @@
+/**
+ * The one door to the operating system. Everything casky does to the world goes through these methods, so that a
+ * file system in memory can stand behind them in a test. Positions and lengths are in bytes. A method that fails
+ * throws what the system threw, with its `code` (`ENOENT`, `ENOSPC`, …).
+ */
+export interface Host {
+  /** Opens a regular file, never through a symbolic link. `create` fails where the name is taken. */
+  open(path: string, mode: 'read' | 'write' | 'create'): FileHandle
+  close(file: FileHandle): void
+  /** May read less than asked; 0 is the end of the file. */
+  read(file: FileHandle, into: Uint8Array, at: number, bytes: number, position: number): number
+  /** May write less than asked, and may fail with a part written. */
+  write(file: FileHandle, from: Uint8Array, at: number, bytes: number, position: number): number
+  truncate(file: FileHandle, bytes: number): void
+  /** On return the file's data and length are on disk. A failure may have dropped data for good: never retry it. */
+  sync(file: FileHandle): void
+  /** As `sync`, off the event loop's thread; `done` is called later, never within the call. */
+  syncLater(file: FileHandle, done: (error: unknown) => void): void
+  /** `links` is 0 once the file's name is gone. */
+  status(file: FileHandle): { bytes: number; links: number }
+
+  /** What a path is, without following a link in its last part; `undefined` if there is nothing. */
+  inspect(path: string): { kind: 'file' | 'directory' | 'other'; bytes: number; identity: string } | undefined
+  list(directory: string): string[]
+  makeDirectory(path: string): void
+  /** Replaces `to` atomically; lasting once its directory is synced. */
+  rename(from: string, to: string): void
+  remove(path: string): void
+  /** On return the directory's names are on disk. */
+  syncDirectory(path: string): void
+
+  nowMs(): number
+  random(bytes: number): Uint8Array
+  /** Calls `run` after `delayMs`; does not keep the process alive. Returns a function that cancels. */
+  later(delayMs: number, run: () => void): () => void
+  /** Calls `run` once the event loop has turned. */
+  soon(run: () => void): void
+}
+
+export type FileHandle = number

@@ -1,0 +1,73 @@
+// The host on Node, Deno and Bun: the only file that imports node:fs.
+import { randomFillSync } from 'node:crypto'
+import * as fs from 'node:fs'
+import { setImmediate, setTimeout } from 'node:timers'
+import type { Host } from './host'
+
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR } = fs.constants
+const NO_LINK = O_NOFOLLOW ?? 0
+const FLAGS = {
+  read: O_RDONLY | NO_LINK,
+  write: O_RDWR | NO_LINK,
+  create: O_RDWR | O_CREAT | O_EXCL | NO_LINK,
+}
+// macOS's fdatasync does not reach the disk, its fsync (F_FULLFSYNC in libuv) does.
+const DATA_SYNC_IS_ENOUGH = process.platform === 'linux'
+// Some systems refuse to sync a directory; there its names are as lasting as the system makes them.
+const NO_DIRECTORY_SYNC = new Set(['EISDIR', 'EPERM', 'EINVAL', 'EACCES', 'ENOTSUP'])
+
+export const nodeHost: Host = {
+  open: (path, mode) => {
+    const file = fs.openSync(path, FLAGS[mode], 0o644)
+    if (mode !== 'create' && !fs.fstatSync(file).isFile()) {
+      fs.closeSync(file)
+      throw Object.assign(new Error(`not a regular file: ${path}`), { code: 'EINVAL' })
+    }
+    return file
+  },
+  close: (file) => fs.closeSync(file),
+  read: (file, into, at, bytes, position) => fs.readSync(file, into, at, bytes, position),
+  write: (file, from, at, bytes, position) => fs.writeSync(file, from, at, bytes, position),
+  truncate: (file, bytes) => fs.ftruncateSync(file, bytes),
+  sync: (file) => (DATA_SYNC_IS_ENOUGH ? fs.fdatasyncSync(file) : fs.fsyncSync(file)),
+  syncLater: (file, done) => (DATA_SYNC_IS_ENOUGH ? fs.fdatasync(file, done) : fs.fsync(file, done)),
+  status: (file) => {
+    const stat = fs.fstatSync(file)
+    return { bytes: stat.size, links: stat.nlink }
+  },
+
+  inspect: (path) => {
+    const stat = fs.lstatSync(path, { throwIfNoEntry: false, bigint: true })
+    if (stat === undefined) return undefined
+    const kind = stat.isFile() ? 'file' : stat.isDirectory() ? 'directory' : 'other'
+    return { kind, bytes: Number(stat.size), identity: `${stat.dev}:${stat.ino}` }
+  },
+  list: (directory) => fs.readdirSync(directory),
+  makeDirectory: (path) => {
+    fs.mkdirSync(path, { recursive: true })
+  },
+  rename: (from, to) => fs.renameSync(from, to),
+  remove: (path) => fs.unlinkSync(path),
+  syncDirectory: (path) => {
+    if (process.platform === 'win32') return
+    const file = fs.openSync(path, O_RDONLY)
+    try {
+      fs.fsyncSync(file)
+    } catch (error) {
+      if (!NO_DIRECTORY_SYNC.has((error as { code?: string }).code ?? '')) throw error
+    } finally {
+      fs.closeSync(file)
+    }
+  },
+
+  nowMs: () => Date.now(),
+  random: (bytes) => randomFillSync(new Uint8Array(bytes)),
+  later: (delayMs, run) => {
+    const timer = setTimeout(run, delayMs)
+    timer.unref()
+    return () => clearTimeout(timer)
+  },
+  soon: (run) => {
+    setImmediate(run)
+  },
+}
