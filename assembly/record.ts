@@ -83,13 +83,17 @@ export function isPlausible(kind: u32, keyBytes: u32, valueBytes: u32): bool {
   const joins = FLAG_JOINED_TO_PREVIOUS | FLAG_JOINED_TO_NEXT
   switch (kind & KIND_MASK) {
     case KIND_PUT:
-      return (kind & ~(KIND_MASK | FLAG_EXPIRES | joins)) == 0 && keyBytes > 0 && valueBytes <= <u32>VALUE_BYTES_MAX
+      return (
+        (kind & ~(KIND_MASK | FLAG_EXPIRES | joins)) === 0 &&
+        keyBytes > 0 &&
+        valueBytes <= <u32>VALUE_BYTES_MAX
+      )
     case KIND_DELETE:
-      return (kind & ~(KIND_MASK | joins)) == 0 && keyBytes > 0 && valueBytes == 0
+      return (kind & ~(KIND_MASK | joins)) === 0 && keyBytes > 0 && valueBytes === 0
     case KIND_MARKER:
-      return kind == KIND_MARKER && keyBytes == 0 && valueBytes == 0
+      return kind === KIND_MARKER && keyBytes === 0 && valueBytes === 0
     case KIND_SEAL:
-      return kind == KIND_SEAL && keyBytes == 0 && valueBytes == SEAL_VALUE_BYTES
+      return kind === KIND_SEAL && keyBytes === 0 && valueBytes === SEAL_VALUE_BYTES
     default:
       return false
   }
@@ -103,7 +107,7 @@ export function isHeaderValid(at: u32, available: u32, seed: u32): bool {
   if (!isPlausible(kind, keyBytes, load<u32>(at, RECORD_VALUE_BYTES_AT))) return false
   const prefix = prefixBytes(kind, keyBytes)
   if (prefix > available) return false
-  return crc32(seed, at + RECORD_VALUE_CRC_AT, prefix - RECORD_VALUE_CRC_AT) == load<u32>(at)
+  return crc32(seed, at + RECORD_VALUE_CRC_AT, prefix - RECORD_VALUE_CRC_AT) === load<u32>(at)
 }
 
 /** The whole record at `at`: is it intact, and is it `keyBytes` bytes at `keyAt` that it belongs to? */
@@ -111,9 +115,11 @@ export function verifyRecord(at: u32, available: u32, seed: u32, keyAt: u32, key
   if (!isHeaderValid(at, available, seed)) return VERIFY_BAD_HEADER
   const recordKeyBytes: u32 = load<u16>(at, RECORD_KEY_BYTES_AT)
   const prefix = prefixBytes(load<u8>(at, RECORD_KIND_AT), recordKeyBytes)
-  if (recordKeyBytes != keyBytes) return VERIFY_OTHER_KEY
-  if (memory.compare(at + prefix - keyBytes, keyAt, keyBytes) != 0) return VERIFY_OTHER_KEY
+  if (recordKeyBytes !== keyBytes) return VERIFY_OTHER_KEY
+  if (memory.compare(at + prefix - keyBytes, keyAt, keyBytes) !== 0) return VERIFY_OTHER_KEY
   const valueBytes = load<u32>(at, RECORD_VALUE_BYTES_AT)
   if (valueBytes > available - prefix) return VERIFY_BAD_VALUE
-  return crc32(seed, at + prefix, valueBytes) == load<u32>(at, RECORD_VALUE_CRC_AT) ? VERIFY_OK : VERIFY_BAD_VALUE
+  return crc32(seed, at + prefix, valueBytes) === load<u32>(at, RECORD_VALUE_CRC_AT)
+    ? VERIFY_OK
+    : VERIFY_BAD_VALUE
 }

@@ -3,8 +3,8 @@ import { crc32 } from './crc32'
 import { hashOf } from './hash'
 import {
   FLAG_EXPIRES,
-  KIND_MASK,
   KIND_MARKER,
+  KIND_MASK,
   RECORD_CERTIFIED_AT,
   RECORD_HEADER_BYTES,
   RECORD_KEY_BYTES_AT,
@@ -43,7 +43,15 @@ function isInOrder(kind: u32, sequence: u32, nextSequence: u32): bool {
   return (kind & KIND_MASK) < <u32>KIND_MARKER ? sequence >= nextSequence : sequence + 1 >= nextSequence
 }
 
-function storeRow(row: u32, base: u32, at: u32, prefix: u32, kind: u32, keyBytes: u32, valueBytes: u32): void {
+function storeRow(
+  row: u32,
+  base: u32,
+  at: u32,
+  prefix: u32,
+  kind: u32,
+  keyBytes: u32,
+  valueBytes: u32,
+): void {
   const hash = hashOf(at + prefix - keyBytes, keyBytes)
   store<u32>(row, at - base, ROW_AT * 4)
   store<u32>(row, kind | (keyBytes << 16), ROW_KIND * 4)
@@ -73,7 +81,7 @@ export function scan(
   let stop: u32 = STOP_MORE
   let certified: u32 = 0
   while (true) {
-    if (rows == SCAN_ROWS_MAX) {
+    if (rows === SCAN_ROWS_MAX) {
       stop = STOP_TABLE_FULL
       break
     }
@@ -105,7 +113,7 @@ export function scan(
       break
     }
     const row = SCAN_TABLE_AT + rows * ROW_BYTES
-    const intact = crc32(seed, at + prefix, valueBytes) == load<u32>(at, RECORD_VALUE_CRC_AT)
+    const intact = crc32(seed, at + prefix, valueBytes) === load<u32>(at, RECORD_VALUE_CRC_AT)
     storeRow(row, base, at, prefix, intact ? kind : kind | ROW_VALUE_DAMAGED, keyBytes, valueBytes)
     certified = max<u32>(certified, load<u32>(at, RECORD_CERTIFIED_AT))
     nextSequence = max<u32>(nextSequence, sequence + 1)
@@ -139,7 +147,7 @@ export function find(
   salt: u32,
   nextSequence: u32,
 ): u32 {
-  const whole = available == remaining
+  const whole = available === remaining
   for (let skipped: u32 = 0; skipped < available; skipped++) {
     const here = at + skipped
     const left = available - skipped

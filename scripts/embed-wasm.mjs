@@ -15,7 +15,9 @@ const text = [
 
 if (process.argv.includes('--check')) {
   if (readFileSync(target, 'utf8') !== text) {
-    console.error('src/kernels.wasm.ts is not what assembly/ compiles to; run `npm run build:wasm` and commit it')
+    console.error(
+      'src/kernels.wasm.ts is not what assembly/ compiles to; run `npm run build:wasm` and commit it',
+    )
     process.exit(1)
   }
 } else {

@@ -55,7 +55,9 @@ export class CaskyError extends Error {
 }
 
 export function isCaskyError(error: unknown): error is CaskyError {
-  return error instanceof Error && typeof (error as CaskyError).code === 'string' && error.name === 'CaskyError'
+  return (
+    error instanceof Error && typeof (error as CaskyError).code === 'string' && error.name === 'CaskyError'
+  )
 }
 
 /** The operating system's own code of an error (`ENOSPC`, …), if it has one. */
@@ -72,10 +74,14 @@ export function ioError(doing: string, path: string, cause: unknown): CaskyError
   const code = systemCode(cause)
   const reason = code ?? (cause instanceof Error ? cause.message : String(cause))
   if (code !== undefined && NO_SPACE.has(code)) {
-    return new CaskyError('CASKY_NO_SPACE', `could not ${doing}: no space left (${code}); free some and try again: ${path}`, {
-      path,
-      cause,
-    })
+    return new CaskyError(
+      'CASKY_NO_SPACE',
+      `could not ${doing}: no space left (${code}); free some and try again: ${path}`,
+      {
+        path,
+        cause,
+      },
+    )
   }
   return new CaskyError('CASKY_IO', `could not ${doing} (${reason}): ${path}`, { path, cause })
 }

@@ -22,6 +22,12 @@ export interface Host {
   /** What a path is, without following a link in its last part; `undefined` if there is nothing. */
   inspect(path: string): { kind: 'file' | 'directory' | 'other'; bytes: number; identity: string } | undefined
   list(directory: string): string[]
+  /** The text of a symbolic link. */
+  readLink(path: string): string
+  /** A handle on a directory, for `close` and for names under `/proc/self/fd`. */
+  openDirectory(path: string): FileHandle
+  /** The number that says what kind of file system holds a path (`statfs`). */
+  fileSystemType(path: string): number
   makeDirectory(path: string): void
   /** Replaces `to` atomically; lasting once its directory is synced. */
   rename(from: string, to: string): void

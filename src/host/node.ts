@@ -4,7 +4,7 @@ import * as fs from 'node:fs'
 import { setImmediate, setTimeout } from 'node:timers'
 import type { Host } from './host'
 
-const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR } = fs.constants
+const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR } = fs.constants
 const NO_LINK = O_NOFOLLOW ?? 0
 const FLAGS = {
   read: O_RDONLY | NO_LINK,
@@ -43,6 +43,9 @@ export const nodeHost: Host = {
     return { kind, bytes: Number(stat.size), identity: `${stat.dev}:${stat.ino}` }
   },
   list: (directory) => fs.readdirSync(directory),
+  readLink: (path) => fs.readlinkSync(path),
+  openDirectory: (path) => fs.openSync(path, O_RDONLY | (O_DIRECTORY ?? 0) | NO_LINK),
+  fileSystemType: (path) => fs.statfsSync(path).type,
   makeDirectory: (path) => {
     fs.mkdirSync(path, { recursive: true })
   },

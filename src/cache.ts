@@ -1,0 +1,72 @@
+// The block cache: whole blocks of segments, in the kernels' memory, where records are verified and decoded in
+// place. Four-way sets, replaced by second chance. A block is cached only once all of it is written, and written
+// bytes never change, so nothing here is ever stale.
+import { CACHE_AT } from '../assembly/layout'
+
+export const CACHE_BLOCK_BYTES = 4096
+const WAYS = 4
+const BLOCKS_PER_SEGMENT = 2 ** 20
+const NOTHING = -1
+
+export class BlockCache {
+  private readonly sets: number
+  /** Which block stands where: segment slot * 2^20 + block. */
+  private readonly tags: Float64Array
+  private readonly wasUsed: Uint8Array
+  private readonly hand: Uint8Array
+  hits = 0
+  misses = 0
+
+  constructor(readonly bytes: number) {
+    this.sets = Math.floor(bytes / (CACHE_BLOCK_BYTES * WAYS))
+    this.tags = new Float64Array(this.sets * WAYS).fill(NOTHING)
+    this.wasUsed = new Uint8Array(this.sets * WAYS)
+    this.hand = new Uint8Array(this.sets)
+  }
+
+  get isEnabled(): boolean {
+    return this.sets > 0
+  }
+
+  private firstOf(segment: number, block: number): number {
+    const mixed = Math.imul(block ^ Math.imul(segment + 1, 0x9e37_79b1), 0x85eb_ca6b)
+    return (((mixed ^ (mixed >>> 15)) >>> 0) % this.sets) * WAYS
+  }
+
+  /** The address of the block, or 0. */
+  find(segment: number, block: number): number {
+    const first = this.firstOf(segment, block)
+    const tag = segment * BLOCKS_PER_SEGMENT + block
+    for (let way = first; way < first + WAYS; way++) {
+      if (this.tags[way] !== tag) continue
+      this.wasUsed[way] = 1
+      this.hits++
+      return CACHE_AT + way * CACHE_BLOCK_BYTES
+    }
+    this.misses++
+    return 0
+  }
+
+  /** The address to read the block to; `keep` must follow once it is there. What stood there is forgotten. */
+  make(segment: number, block: number): number {
+    const first = this.firstOf(segment, block)
+    const set = first / WAYS
+    let way = this.hand[set]
+    while (this.wasUsed[first + way] !== 0) {
+      this.wasUsed[first + way] = 0
+      way = (way + 1) % WAYS
+    }
+    this.hand[set] = (way + 1) % WAYS
+    this.tags[first + way] = NOTHING
+    return CACHE_AT + (first + way) * CACHE_BLOCK_BYTES
+  }
+
+  keep(segment: number, block: number, address: number): void {
+    this.tags[(address - CACHE_AT) / CACHE_BLOCK_BYTES] = segment * BLOCKS_PER_SEGMENT + block
+  }
+
+  /** Forgets the block at this address, so that the next read asks the disk again. */
+  forget(address: number): void {
+    this.tags[Math.floor((address - CACHE_AT) / CACHE_BLOCK_BYTES)] = NOTHING
+  }
+}

@@ -1,0 +1,120 @@
+// The live segments, in the order of their records, and the files they are read through.
+import { CaskyError, invariant, ioError } from './errors'
+import { join, segmentName } from './files'
+import type { FileHandle, Host } from './host/host'
+import type { ManifestEntry, SegmentState } from './manifest'
+import { SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
+
+/** Reading more segments than this at a time closes the one read longest ago. */
+const OPEN_FILES_MAX = 128
+
+export interface Segment {
+  /** Its number in the keydir; reused once the segment is gone, unlike its id. */
+  readonly slot: number
+  readonly header: SegmentHeader
+  readonly path: string
+  state: SegmentState
+  /** Valid bytes, header included; grows while the segment is active. */
+  bytes: number
+  /** Puts and deletes in it. */
+  records: number
+  lastSequence: number
+  /** Bytes of the records that the keydir points to. */
+  liveBytes: number
+}
+
+export class Catalog {
+  private readonly bySlot: (Segment | undefined)[] = []
+  private readonly open = new Map<number, FileHandle>()
+  readonly segments: Segment[] = []
+
+  constructor(
+    private readonly host: Host,
+    readonly directory: string,
+  ) {}
+
+  add(entry: ManifestEntry): Segment {
+    const segment: Segment = {
+      slot: this.bySlot.length,
+      header: entry.header,
+      path: join(this.directory, segmentName(entry.header.id)),
+      state: entry.state,
+      bytes: entry.state === 'active' ? SEGMENT_HEADER_BYTES : entry.bytes,
+      records: entry.records,
+      lastSequence: entry.lastSequence,
+      liveBytes: 0,
+    }
+    const last = this.segments.at(-1)
+    invariant(
+      last === undefined || last.header.firstSequence <= entry.header.firstSequence,
+      'segments stand in the order of their sequence numbers',
+    )
+    this.bySlot.push(segment)
+    this.segments.push(segment)
+    return segment
+  }
+
+  /** Takes back the segment added last, whose making failed. */
+  removeLast(segment: Segment): void {
+    invariant(
+      this.segments.at(-1) === segment && segment.liveBytes === 0,
+      'only a fresh segment is taken back',
+    )
+    this.segments.pop()
+    this.bySlot.pop()
+    this.closeFile(segment.slot)
+  }
+
+  at(slot: number): Segment {
+    const segment = this.bySlot[slot]
+    invariant(segment !== undefined, 'the keydir points to live segments only')
+    return segment
+  }
+
+  /** What the manifest says of the segments as they are now. */
+  entries(): ManifestEntry[] {
+    return this.segments.map(({ header, state, bytes, records, lastSequence }) =>
+      state === 'active'
+        ? { header, state, bytes: 0, records: 0, lastSequence: 0 }
+        : { header, state, bytes, records, lastSequence },
+    )
+  }
+
+  /** A handle to read the segment through; the catalog closes it. */
+  fileOf(segment: Segment): FileHandle {
+    const known = this.open.get(segment.slot)
+    if (known !== undefined) return known
+    if (this.open.size >= OPEN_FILES_MAX) {
+      const [oldest] = this.open.keys()
+      this.closeFile(oldest)
+    }
+    try {
+      const file = this.host.open(segment.path, 'read')
+      this.open.set(segment.slot, file)
+      return file
+    } catch (cause) {
+      if ((cause as { code?: string }).code === 'ENOENT') {
+        throw new CaskyError(
+          'CASKY_CORRUPT',
+          `a segment that the manifest names is missing: ${segment.path}`,
+          {
+            path: segment.path,
+            cause,
+          },
+        )
+      }
+      throw ioError('open a segment', segment.path, cause)
+    }
+  }
+
+  private closeFile(slot: number): void {
+    const file = this.open.get(slot)
+    if (file === undefined) return
+    this.open.delete(slot)
+    this.host.close(file)
+  }
+
+  closeFiles(): void {
+    for (const slot of [...this.open.keys()]) this.closeFile(slot)
+  }
+}

@@ -1,0 +1,275 @@
+// Between what callers hold and the bytes that are stored.
+import { Buffer } from 'node:buffer'
+import { KEY_BYTES_MAX, VALUE_BYTES_MAX } from '../assembly/layout'
+import { CaskyError } from './errors'
+import type { Kernels } from './kernels'
+import type { ValueRef } from './reader'
+import { describe } from './wording'
+
+export type KeyEncoding = 'utf8' | 'bytes'
+
+/** Turns values into bytes and back. `decode` gets bytes of its own; `encode`'s are copied before the call returns. */
+export interface ValueCodec<T> {
+  encode(value: T): Uint8Array
+  decode(bytes: Uint8Array): T
+}
+
+// The codec's own type is checked where it is given; `never` and `unknown` let any codec in.
+export type ValueEncoding =
+  | 'utf8'
+  | 'bytes'
+  | 'json'
+  | { encode(value: never): Uint8Array; decode(bytes: Uint8Array): unknown }
+
+export type KeyIn<K extends KeyEncoding> = K extends 'bytes' ? Uint8Array : string | Uint8Array
+export type KeyOut<K extends KeyEncoding> = K extends 'bytes' ? Uint8Array : string
+export type ValueIn<V extends ValueEncoding> = V extends 'utf8'
+  ? string | Uint8Array
+  : V extends 'bytes'
+    ? Uint8Array
+    : V extends { encode(value: infer T): Uint8Array }
+      ? T
+      : unknown
+export type ValueOut<V extends ValueEncoding> = V extends 'utf8'
+  ? string
+  : V extends 'bytes'
+    ? Uint8Array
+    : V extends { decode(bytes: Uint8Array): infer T }
+      ? T
+      : unknown
+
+/** Up to here a loop over the characters beats the call into the runtime's encoder. */
+const LOOP_CHARS_MAX = 40
+const LONE_SURROGATE = -1
+
+const encoder = new TextEncoder()
+const strictDecoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+function keyError(message: string, got: unknown, expected?: unknown): CaskyError {
+  return new CaskyError('CASKY_INVALID_KEY', message, { expected, got })
+}
+
+function valueError(message: string, got: unknown, cause?: unknown): CaskyError {
+  return new CaskyError('CASKY_INVALID_VALUE', message, { got, cause })
+}
+
+/** Writes text as UTF-8 to `at`; at most `bytesMax` of it are written. Returns its length, or LONE_SURROGATE. */
+function writeText(kernels: Kernels, text: string, at: number, bytesMax: number): number {
+  const { bytes } = kernels
+  const { length } = text
+  if (length <= LOOP_CHARS_MAX && length <= bytesMax) {
+    let i = 0
+    for (; i < length; i++) {
+      const char = text.charCodeAt(i)
+      if (char > 0x7f) break
+      bytes[at + i] = char
+    }
+    if (i === length) return length
+  }
+  if (!text.isWellFormed()) return LONE_SURROGATE
+  const { read, written } = encoder.encodeInto(text, bytes.subarray(at, at + Math.min(length * 3, bytesMax)))
+  return read < length ? bytesMax + 1 : written
+}
+
+function loneSurrogate(what: string): string {
+  return `${what} contains a lone surrogate, which UTF-8 can't hold; clean it with toWellFormed(), or pass bytes`
+}
+
+function checkKeyBytes(bytes: number): number {
+  if (bytes === 0) throw keyError('a key has at least one byte, and this one is empty', 0)
+  if (bytes > KEY_BYTES_MAX) {
+    throw keyError(
+      `a key has at most ${KEY_BYTES_MAX} bytes, and this one has more; hash it, or shorten it`,
+      bytes,
+      KEY_BYTES_MAX,
+    )
+  }
+  return bytes
+}
+
+export class KeyCodec {
+  constructor(private readonly encoding: KeyEncoding) {}
+
+  /** Throws where `key` is none; what is left to check needs its bytes. */
+  check(key: unknown): asserts key is string | Uint8Array {
+    if (key instanceof Uint8Array) {
+      checkKeyBytes(key.length)
+    } else if (typeof key !== 'string') {
+      throw keyError(`a key is a string or a Uint8Array, not ${describe(key)}`, key)
+    } else if (this.encoding === 'bytes') {
+      throw keyError("keyEncoding is 'bytes', so a key is a Uint8Array, not a string", key)
+    } else if (key.length > KEY_BYTES_MAX || key.length === 0) {
+      checkKeyBytes(key.length)
+    }
+  }
+
+  /** Writes the key to `at`, where there is room for three bytes a character; returns its length in bytes. */
+  write(kernels: Kernels, key: unknown, at: number): number {
+    this.check(key)
+    if (typeof key !== 'string') {
+      const { length } = key
+      if (length <= LOOP_CHARS_MAX) for (let i = 0; i < length; i++) kernels.bytes[at + i] = key[i]
+      else kernels.bytes.set(key, at)
+      return length
+    }
+    const bytes = writeText(kernels, key, at, KEY_BYTES_MAX)
+    if (bytes === LONE_SURROGATE) throw keyError(loneSurrogate('the key'), key)
+    return checkKeyBytes(bytes)
+  }
+
+  toBytes(key: unknown): Uint8Array {
+    this.check(key)
+    if (typeof key !== 'string') return key
+    if (!key.isWellFormed()) throw keyError(loneSurrogate('the key'), key)
+    const bytes = encoder.encode(key)
+    checkKeyBytes(bytes.length)
+    return bytes
+  }
+
+  fromBytes(bytes: Uint8Array): string | Uint8Array {
+    if (this.encoding === 'bytes') return bytes
+    try {
+      return strictDecoder.decode(bytes)
+    } catch (cause) {
+      throw new CaskyError(
+        'CASKY_INVALID_KEY',
+        "a key in the store is not UTF-8; open it with keyEncoding: 'bytes'",
+        {
+          key: bytes,
+          cause,
+        },
+      )
+    }
+  }
+}
+
+export class ValueEncoder {
+  constructor(private readonly encoding: ValueEncoding) {}
+
+  /** What will be stored, as text or bytes. A codec's `encode` runs here, before anything is touched. */
+  prepare(value: unknown): string | Uint8Array {
+    const { encoding } = this
+    if (encoding === 'utf8' && typeof value === 'string') return value
+    const stored = this.convert(value)
+    if (stored.length > VALUE_BYTES_MAX) {
+      throw valueError(
+        `a value has at most ${VALUE_BYTES_MAX} bytes, and this one has more; split it`,
+        stored.length,
+      )
+    }
+    return stored
+  }
+
+  private convert(value: unknown): string | Uint8Array {
+    const { encoding } = this
+    if (encoding === 'utf8' || encoding === 'bytes') {
+      if (value instanceof Uint8Array) return value
+      const expected = encoding === 'utf8' ? 'a string or a Uint8Array' : 'a Uint8Array'
+      throw valueError(
+        `with valueEncoding '${encoding}' a value is ${expected}, not ${describe(value)}`,
+        value,
+      )
+    }
+    try {
+      if (encoding === 'json') return this.toJson(value)
+      const bytes: unknown = encoding.encode(value as never)
+      if (bytes instanceof Uint8Array) return bytes
+      throw valueError(`the codec's encode returns a Uint8Array, not ${describe(bytes)}`, bytes)
+    } catch (cause) {
+      if (cause instanceof CaskyError) throw cause
+      throw valueError(
+        `the value can't be encoded: ${cause instanceof Error ? cause.message : cause}`,
+        value,
+        cause,
+      )
+    }
+  }
+
+  private toJson(value: unknown): string {
+    if (value instanceof Uint8Array) {
+      throw valueError("a Uint8Array is no JSON value; open the store with valueEncoding: 'bytes'", value)
+    }
+    const text = JSON.stringify(value)
+    if (text === undefined) throw valueError(`JSON has no way to write ${describe(value)}`, value)
+    return text
+  }
+
+  /** Writes a prepared value to `at`, where there is room for three bytes a character; returns its length in bytes. */
+  write(kernels: Kernels, stored: string | Uint8Array, at: number): number {
+    if (typeof stored !== 'string') {
+      kernels.bytes.set(stored, at)
+      return stored.length
+    }
+    const bytes = writeText(kernels, stored, at, VALUE_BYTES_MAX)
+    if (bytes === LONE_SURROGATE) throw valueError(loneSurrogate('the value'), stored)
+    return bytes
+  }
+
+  toBytes(stored: string | Uint8Array): Uint8Array {
+    if (typeof stored !== 'string') return stored
+    if (!stored.isWellFormed()) throw valueError(loneSurrogate('the value'), stored)
+    const bytes = encoder.encode(stored)
+    if (bytes.length > VALUE_BYTES_MAX) {
+      throw valueError(
+        `a value has at most ${VALUE_BYTES_MAX} bytes, and this one has more; split it`,
+        bytes.length,
+      )
+    }
+    return bytes
+  }
+
+  /** The value that stands in the kernels' memory, as the caller's own. */
+  read(kernels: Kernels, ref: ValueRef): unknown {
+    const { encoding } = this
+    if (encoding === 'utf8') return this.readText(kernels, ref)
+    if (encoding === 'bytes') return ref.large ?? kernels.bytes.slice(ref.at, ref.at + ref.bytes)
+    try {
+      if (encoding === 'json') return JSON.parse(this.readText(kernels, ref))
+      return encoding.decode(ref.large ?? kernels.bytes.slice(ref.at, ref.at + ref.bytes))
+    } catch (cause) {
+      if (cause instanceof CaskyError) throw cause
+      const codec = encoding === 'json' ? 'JSON' : 'the codec'
+      throw valueError(
+        `the stored value is not what ${codec} reads: ${cause instanceof Error ? cause.message : cause}`,
+        undefined,
+        cause,
+      )
+    }
+  }
+
+  private readText(kernels: Kernels, ref: ValueRef): string {
+    const { large } = ref
+    const text = this.toText(
+      large === undefined ? kernels.text : bufferOf(large),
+      large === undefined ? ref.at : 0,
+      ref.bytes,
+    )
+    // Where bytes are no UTF-8 the decoder puts this character; the strict one tells whether it was there before.
+    if (!text.includes('�')) return text
+    try {
+      return strictDecoder.decode(large ?? kernels.bytes.subarray(ref.at, ref.at + ref.bytes))
+    } catch (cause) {
+      throw valueError(
+        "the stored value is not UTF-8; open the store with valueEncoding: 'bytes'",
+        undefined,
+        cause,
+      )
+    }
+  }
+
+  private toText(from: Buffer, at: number, bytes: number): string {
+    try {
+      return from.toString('utf8', at, at + bytes)
+    } catch (cause) {
+      throw valueError(
+        `the stored value is too long for a string (${bytes} bytes); open the store with valueEncoding: 'bytes'`,
+        bytes,
+        cause,
+      )
+    }
+  }
+}
+
+function bufferOf(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+}

@@ -1,0 +1,62 @@
+// What is known to be wrong with a store, from opening it, reading it and checking it.
+import type { CaskyError } from './errors'
+
+/** Acknowledged data that can't be read any more. */
+export interface Damage {
+  path: string
+  /** Where it begins in the file, and how long it is. */
+  offset: number
+  bytes: number
+  /** What is wrong, for a person to read. */
+  reason: string
+  /** The sequence numbers of the writes that it hit; both undefined where none was, or where they can't be told. */
+  firstSequence: number | undefined
+  lastSequence: number | undefined
+  /** The keys that it hit, as far as they can be read. */
+  keys: Uint8Array[]
+  foundAtMs: number
+}
+
+/** Bytes that a crash left behind the last acknowledged write; nothing acknowledged is in them. */
+export interface TornTail {
+  path: string
+  offset: number
+  bytes: number
+}
+
+export interface HealthReport {
+  /** No damage known and writes accepted. Torn tails don't count against it. */
+  ok: boolean
+  damage: Damage[]
+  tornTails: TornTail[]
+  /** Why writes are refused until the store is reopened. */
+  poisoned: CaskyError | undefined
+}
+
+export class Health {
+  readonly damage: Damage[] = []
+  readonly tornTails: TornTail[] = []
+  poisoned: CaskyError | undefined
+
+  /** The same place is reported once, however often it is met. */
+  addDamage(damage: Damage): void {
+    if (!this.damage.some((known) => isSamePlace(known, damage))) this.damage.push(damage)
+  }
+
+  addTornTail(tail: TornTail): void {
+    if (!this.tornTails.some((known) => isSamePlace(known, tail))) this.tornTails.push(tail)
+  }
+
+  report(): HealthReport {
+    return {
+      ok: this.damage.length === 0 && this.poisoned === undefined,
+      damage: this.damage.map((damage) => ({ ...damage, keys: damage.keys.map((key) => key.slice()) })),
+      tornTails: this.tornTails.map((tail) => ({ ...tail })),
+      poisoned: this.poisoned,
+    }
+  }
+}
+
+function isSamePlace(a: TornTail, b: TornTail): boolean {
+  return a.path === b.path && a.offset === b.offset && a.bytes === b.bytes
+}

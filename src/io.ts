@@ -1,0 +1,52 @@
+// Whole reads and writes over a host whose single calls may do less than asked.
+import type { FileHandle, Host } from './host/host'
+
+/** Writes all of it, or throws with a part written. */
+export function writeFully(
+  host: Host,
+  file: FileHandle,
+  from: Uint8Array,
+  at: number,
+  bytes: number,
+  position: number,
+): void {
+  let done = 0
+  while (done < bytes) {
+    const written = host.write(file, from, at + done, bytes - done, position + done)
+    // A write that makes no progress would loop for ever; the system's next word is a full disk in every known case.
+    if (written <= 0) throw Object.assign(new Error('the system wrote nothing'), { code: 'ENOSPC' })
+    done += written
+  }
+}
+
+/** Reads until `bytes` are there or the file ends; returns how many there are. */
+export function readFully(
+  host: Host,
+  file: FileHandle,
+  into: Uint8Array,
+  at: number,
+  bytes: number,
+  position: number,
+): number {
+  let done = 0
+  while (done < bytes) {
+    const read = host.read(file, into, at + done, bytes - done, position + done)
+    if (read <= 0) break
+    done += read
+  }
+  return done
+}
+
+/** The whole of a small file; `undefined` where there is none. Throws where it is longer than `bytesMax`. */
+export function readWhole(host: Host, path: string, bytesMax: number): Uint8Array | undefined {
+  if (host.inspect(path) === undefined) return undefined
+  const file = host.open(path, 'read')
+  try {
+    const { bytes } = host.status(file)
+    if (bytes > bytesMax) throw new Error(`longer than the ${bytesMax} bytes that it may have`)
+    const content = new Uint8Array(bytes)
+    return content.subarray(0, readFully(host, file, content, 0, bytes, 0))
+  } finally {
+    host.close(file)
+  }
+}

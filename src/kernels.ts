@@ -1,0 +1,139 @@
+// The only views on Wasm memory. One instance a store: its memory holds the store's buffers and block cache.
+import { Buffer } from 'node:buffer'
+import {
+  CACHE_AT,
+  READ_AT,
+  READ_BYTES,
+  RESULT_AT,
+  RESULT_CERTIFIED,
+  RESULT_CONSUMED_BYTES,
+  RESULT_HASH_HIGH,
+  RESULT_HASH_LOW,
+  RESULT_NEXT_SEQUENCE,
+  RESULT_STOP,
+} from '../assembly/layout'
+import { CaskyError, invariant } from './errors'
+import { KERNELS_BASE64 } from './kernels.wasm'
+
+const PAGE_BYTES = 0x1_0000
+const RESULT = RESULT_AT / 4
+
+/** The kernels as compiled; addresses and lengths in bytes of the instance's memory. See assembly/. */
+export interface KernelCalls {
+  readonly memory: WebAssembly.Memory
+  crc32(seed: number, at: number, bytes: number): number
+  djb2xor(at: number, bytes: number): bigint
+  hashKey(at: number, bytes: number): void
+  encodeHeader(
+    at: number,
+    kind: number,
+    keyBytes: number,
+    valueBytes: number,
+    sequence: number,
+    timeMs: number,
+    expiresAtMs: number,
+    certifiedBytes: number,
+    seed: number,
+    valueCrc: number,
+  ): void
+  encodeRecord(
+    at: number,
+    kind: number,
+    keyBytes: number,
+    valueBytes: number,
+    sequence: number,
+    timeMs: number,
+    expiresAtMs: number,
+    certifiedBytes: number,
+    seed: number,
+  ): void
+  isHeaderValid(at: number, available: number, seed: number): number
+  verifyRecord(at: number, available: number, seed: number, keyAt: number, keyBytes: number): number
+  describe(at: number): void
+  find(
+    at: number,
+    available: number,
+    remaining: number,
+    fileOffset: number,
+    salt: number,
+    nextSequence: number,
+  ): number
+  scan(
+    at: number,
+    available: number,
+    remaining: number,
+    fileOffset: number,
+    salt: number,
+    nextSequence: number,
+  ): number
+}
+
+let compiled: WebAssembly.Module | undefined
+
+export class Kernels {
+  readonly call: KernelCalls
+  readonly bytes: Uint8Array
+  readonly words: Uint32Array
+  readonly view: DataView
+  /** The same memory, for turning its bytes into strings. */
+  readonly text: Buffer
+
+  /** Reserves the memory once; it never grows afterwards, since that would detach every view on it. */
+  constructor(cacheBytes = 0) {
+    compiled ??= new WebAssembly.Module(Buffer.from(KERNELS_BASE64, 'base64'))
+    this.call = new WebAssembly.Instance(compiled).exports as unknown as KernelCalls
+    const memory = this.call.memory
+    invariant(memory.buffer.byteLength === CACHE_AT, 'the kernels reserve what the layout says')
+    if (cacheBytes > 0) {
+      try {
+        memory.grow(Math.ceil(cacheBytes / PAGE_BYTES))
+      } catch (cause) {
+        throw new CaskyError(
+          'CASKY_MEMORY',
+          `could not reserve ${cacheBytes} bytes for the block cache; lower cacheBytes`,
+          {
+            expected: cacheBytes,
+            cause,
+          },
+        )
+      }
+    }
+    this.bytes = new Uint8Array(memory.buffer)
+    this.words = new Uint32Array(memory.buffer)
+    this.view = new DataView(memory.buffer)
+    this.text = Buffer.from(memory.buffer)
+  }
+
+  /** Memory for what lasts no longer than one call; also used by `crc` and by reads. */
+  readonly scratch = { at: READ_AT, bytes: READ_BYTES }
+
+  get hashLow(): number {
+    return this.words[RESULT + RESULT_HASH_LOW]
+  }
+
+  get hashHigh(): number {
+    return this.words[RESULT + RESULT_HASH_HIGH]
+  }
+
+  /** What the last scan left: how far it came, why it stopped, what it learnt. */
+  scanResult(): { consumedBytes: number; stop: number; certifiedBytes: number; nextSequence: number } {
+    const words = this.words
+    return {
+      consumedBytes: words[RESULT + RESULT_CONSUMED_BYTES],
+      stop: words[RESULT + RESULT_STOP],
+      certifiedBytes: words[RESULT + RESULT_CERTIFIED],
+      nextSequence: words[RESULT + RESULT_NEXT_SEQUENCE],
+    }
+  }
+
+  /** CRC-32 of bytes outside the kernels' memory; overwrites the read area. */
+  crc(bytes: Uint8Array, seed = 0): number {
+    let crc = seed
+    for (let at = 0; at < bytes.length; at += READ_BYTES) {
+      const piece = bytes.subarray(at, at + READ_BYTES)
+      this.bytes.set(piece, READ_AT)
+      crc = this.call.crc32(crc, READ_AT, piece.length)
+    }
+    return crc >>> 0
+  }
+}

@@ -1,0 +1,102 @@
+// The keydir: for each key, where its newest record lies. Off the heap, in thousands of sub-tables that grow one at
+// a time, so that no growth is long. It holds the keys' bytes: an answer is exact, and listing keys reads no disk.
+import { invariant } from '../errors'
+import { Expiries } from './expiries'
+import { emptyPlace, type Place, Table } from './table'
+
+export type { Place } from './table'
+export { emptyPlace } from './table'
+
+const TABLE_BITS = 12
+const TABLE_SHIFT = 32 - TABLE_BITS
+
+export class Keydir {
+  private readonly tables: (Table | undefined)[] = new Array(1 << TABLE_BITS).fill(undefined)
+  private readonly expiries = new Expiries()
+  private tableBytes = 0
+  /** Entries, those that have expired included. */
+  count = 0
+  /** The place that `find` found, or that `put` and `remove` took out of use. */
+  readonly found: Place = emptyPlace()
+
+  /** Looks for the key at `source[at..]` with this 64-bit hash; fills `found` and says whether it is there. */
+  find(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
+    const table = this.tables[hashHigh >>> TABLE_SHIFT]
+    if (table === undefined) return false
+    const slot = table.find(hashLow >>> 8, source, at, keyBytes)
+    if (slot < 0) return false
+    table.read(slot, this.found)
+    return true
+  }
+
+  /** Brings in the cache line that a later call for this hash begins at. */
+  touch(hashLow: number, hashHigh: number): number {
+    return this.tables[hashHigh >>> TABLE_SHIFT]?.touch(hashLow >>> 8) ?? 0
+  }
+
+  /** Points the key at `place`; true where it replaces another, which is then in `found`. */
+  put(
+    hashLow: number,
+    hashHigh: number,
+    source: Uint8Array,
+    at: number,
+    keyBytes: number,
+    place: Place,
+  ): boolean {
+    const index = hashHigh >>> TABLE_SHIFT
+    let table = this.tables[index]
+    if (table === undefined) {
+      table = new Table()
+      this.tables[index] = table
+      this.tableBytes += table.memoryBytes
+    }
+    const hash24 = hashLow >>> 8
+    const slot = table.find(hash24, source, at, keyBytes)
+    if (place.expiresAtMs !== undefined) this.expiries.add(place.expiresAtMs)
+    if (slot >= 0) {
+      table.read(slot, this.found)
+      if (this.found.expiresAtMs !== undefined) this.expiries.remove(this.found.expiresAtMs)
+      if (table.update(slot, place)) return true
+      table.remove(slot)
+    }
+    this.tableBytes += table.insert(hash24, source, at, keyBytes, place)
+    if (slot < 0) this.count++
+    return slot >= 0
+  }
+
+  /** Removes the key; true where it was there, with its place in `found`. */
+  remove(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
+    const table = this.tables[hashHigh >>> TABLE_SHIFT]
+    if (table === undefined) return false
+    const slot = table.find(hashLow >>> 8, source, at, keyBytes)
+    if (slot < 0) return false
+    table.read(slot, this.found)
+    if (this.found.expiresAtMs !== undefined) this.expiries.remove(this.found.expiresAtMs)
+    table.remove(slot)
+    this.count--
+    invariant(this.count >= 0, 'the keydir never counts below zero')
+    return true
+  }
+
+  /** Entries that have not expired at `nowMs`. */
+  liveCount(nowMs: number): number {
+    if (this.expiries.needsRebuild(nowMs)) {
+      this.expiries.clear()
+      this.forEach((place) => {
+        if (place.expiresAtMs !== undefined) this.expiries.add(place.expiresAtMs)
+      })
+    }
+    return this.count - this.expiries.countExpired(nowMs)
+  }
+
+  /** Calls `visit` for each entry, expired ones included, in no order; it must not change the keydir. */
+  forEach(visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void): void {
+    const place = emptyPlace()
+    for (const table of this.tables) table?.forEach(place, visit)
+  }
+
+  /** Bytes of memory held, the keys' own among them. */
+  get memoryBytes(): number {
+    return this.tableBytes + this.expiries.memoryBytes + this.tables.length * 8
+  }
+}

@@ -1,0 +1,106 @@
+// The keydir and the catalog kept in step: where each key is live, and how many live bytes each segment holds.
+import { KEY_AT, KIND_DELETE, KIND_MASK } from '../assembly/layout'
+import type { Catalog } from './catalog'
+import type { Kernels } from './kernels'
+import { emptyPlace, Keydir, type Place } from './keydir/keydir'
+import type { Memtable } from './memtable'
+import type { RawRecord } from './oversize'
+import { recordFields } from './segment'
+
+/** Keys looked up together, so that their cache misses overlap. */
+const TOUCH_AT_ONCE = 64
+
+export class Ledger {
+  readonly keydir = new Keydir()
+  private touched = 0
+
+  constructor(private readonly catalog: Catalog) {}
+
+  put(
+    hashLow: number,
+    hashHigh: number,
+    source: Uint8Array,
+    at: number,
+    keyBytes: number,
+    place: Place,
+  ): void {
+    const replaces = this.keydir.put(hashLow, hashHigh, source, at, keyBytes, place)
+    if (replaces) this.retire()
+    this.catalog.at(place.segment).liveBytes += place.recordBytes
+  }
+
+  /** True where the key was there. */
+  remove(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
+    const wasThere = this.keydir.remove(hashLow, hashHigh, source, at, keyBytes)
+    if (wasThere) this.retire()
+    return wasThere
+  }
+
+  private retire(): void {
+    this.catalog.at(this.keydir.found.segment).liveBytes -= this.keydir.found.recordBytes
+  }
+
+  /** Moves a written group to the keydir; its first byte lies at `offset` of the segment in `slot`. */
+  takeGroup(kernels: Kernels, memtable: Memtable, groupAt: number, slot: number, offset: number): void {
+    const place = emptyPlace()
+    place.segment = slot
+    for (let begin = 0; begin < memtable.count; begin += TOUCH_AT_ONCE) {
+      const end = Math.min(begin + TOUCH_AT_ONCE, memtable.count)
+      for (let i = begin; i < end; i++)
+        this.touched ^= this.keydir.touch(memtable.hashLowOf(i), memtable.hashHighOf(i))
+      for (let i = begin; i < end; i++) this.takeRecord(kernels, memtable, i, place, groupAt, offset)
+    }
+  }
+
+  private takeRecord(
+    kernels: Kernels,
+    memtable: Memtable,
+    index: number,
+    place: Place,
+    groupAt: number,
+    offset: number,
+  ): void {
+    const low = memtable.hashLowOf(index)
+    const high = memtable.hashHighOf(index)
+    const keyAt = memtable.keyAt(index)
+    const keyBytes = memtable.keyBytes(index)
+    if (memtable.isDelete(index)) {
+      this.remove(low, high, kernels.bytes, keyAt, keyBytes)
+      return
+    }
+    const address = memtable.addressOf(index)
+    const fields = recordFields(kernels.view, address)
+    place.offset = offset + (address - groupAt)
+    place.valueBytes = fields.valueBytes
+    place.expiresAtMs = fields.expiresAtMs
+    place.recordBytes = fields.prefixBytes + fields.valueBytes
+    this.put(low, high, kernels.bytes, keyAt, keyBytes, place)
+  }
+
+  /** Takes a record that was written without passing through the memtable. */
+  takeRaw(kernels: Kernels, record: RawRecord, place: Place): void {
+    const { key } = record
+    kernels.bytes.set(key, KEY_AT)
+    kernels.call.hashKey(KEY_AT, key.length)
+    if ((record.kind & KIND_MASK) === KIND_DELETE) {
+      this.remove(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, key.length)
+    } else {
+      this.put(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, key.length, place)
+    }
+  }
+
+  /** Forgets the entries that have expired; their records go on shadowing older ones on disk. Returns how many. */
+  sweep(kernels: Kernels, nowMs: number): number {
+    const expired: Uint8Array[] = []
+    this.keydir.forEach((place, keys, at, keyBytes) => {
+      if (place.expiresAtMs !== undefined && place.expiresAtMs <= nowMs)
+        expired.push(keys.slice(at, at + keyBytes))
+    })
+    for (const key of expired) {
+      kernels.bytes.set(key, KEY_AT)
+      kernels.call.hashKey(KEY_AT, key.length)
+      this.remove(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, key.length)
+    }
+    return expired.length
+  }
+}

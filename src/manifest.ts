@@ -1,0 +1,181 @@
+// MANIFEST: the one list of live segments, and the commit point of every change to it (docs/FORMAT.md, "Manifest").
+import { readU64, viewOf, writeU64 } from './bytes'
+import { CaskyError, invariant, ioError } from './errors'
+import { join, MANIFEST, MANIFEST_NEXT } from './files'
+import type { Host } from './host/host'
+import { readWhole, writeFully } from './io'
+import type { Kernels } from './kernels'
+import { magicOf, readPreamble, writePreamble } from './preamble'
+import {
+  decodeSegmentHeader,
+  encodeSegmentHeader,
+  newerFormat,
+  SEGMENT_HEADER_BYTES,
+  type SegmentHeader,
+  STORE_ID_BYTES,
+} from './segment'
+
+const MAGIC = magicOf('CASKYMAN')
+const HEADER_BYTES = 96
+const STORE_ID_AT = 16
+const GENERATION_AT = 32
+const CREATED_AT = 40
+const NEXT_SEGMENT_ID_AT = 48
+const SEGMENT_COUNT_AT = 52
+const SECRET_AT = 56
+export const SECRET_BYTES = 16
+
+const ENTRY_BYTES = 128
+const ENTRY_STATE_AT = SEGMENT_HEADER_BYTES
+const ENTRY_RECORDS_AT = 100
+const ENTRY_BYTES_AT = 104
+const ENTRY_LAST_SEQUENCE_AT = 112
+const CRC_BYTES = 4
+const SEGMENTS_MAX = 1 << 24
+
+const STATES = ['active', 'closed', 'sealed'] as const
+/** active: still written to; closed: cut by a recovery at a decided length; sealed: ended on purpose, with a seal. */
+export type SegmentState = (typeof STATES)[number]
+
+export interface ManifestEntry {
+  header: SegmentHeader
+  state: SegmentState
+  /** Valid bytes, decided once and for all; 0 while active. */
+  bytes: number
+  /** Puts and deletes in it; 0 while active. */
+  records: number
+  lastSequence: number
+}
+
+export interface Manifest {
+  storeId: Uint8Array
+  /** Counts the manifests of this store. */
+  generation: number
+  createdAtMs: number
+  nextSegmentId: number
+  /** The key of the store's keyed hash. */
+  secret: Uint8Array
+  segments: ManifestEntry[]
+}
+
+export function encodeManifest(kernels: Kernels, manifest: Manifest): Uint8Array {
+  invariant(manifest.segments.length <= SEGMENTS_MAX, 'a store has at most 2^24 segments')
+  const bytes = new Uint8Array(HEADER_BYTES + ENTRY_BYTES * manifest.segments.length + CRC_BYTES)
+  const view = viewOf(bytes)
+  writePreamble(kernels, bytes, MAGIC, HEADER_BYTES)
+  bytes.set(manifest.storeId, STORE_ID_AT)
+  writeU64(view, GENERATION_AT, manifest.generation)
+  writeU64(view, CREATED_AT, manifest.createdAtMs)
+  view.setUint32(NEXT_SEGMENT_ID_AT, manifest.nextSegmentId, true)
+  view.setUint32(SEGMENT_COUNT_AT, manifest.segments.length, true)
+  bytes.set(manifest.secret, SECRET_AT)
+  let at = HEADER_BYTES
+  for (const entry of manifest.segments) {
+    bytes.set(encodeSegmentHeader(kernels, entry.header), at)
+    view.setUint32(at + ENTRY_STATE_AT, STATES.indexOf(entry.state), true)
+    view.setUint32(at + ENTRY_RECORDS_AT, entry.records, true)
+    writeU64(view, at + ENTRY_BYTES_AT, entry.bytes)
+    writeU64(view, at + ENTRY_LAST_SEQUENCE_AT, entry.lastSequence)
+    at += ENTRY_BYTES
+  }
+  view.setUint32(at, kernels.crc(bytes.subarray(0, at)), true)
+  return bytes
+}
+
+function damaged(path: string, what: string): CaskyError {
+  return new CaskyError(
+    'CASKY_CORRUPT',
+    `the manifest is damaged (${what}); run \`casky repair\` on its store: ${path}`,
+    {
+      path,
+    },
+  )
+}
+
+export function decodeManifest(kernels: Kernels, bytes: Uint8Array, path: string): Manifest {
+  const preamble = readPreamble(kernels, bytes, MAGIC)
+  if (preamble.kind === 'newer') throw newerFormat(path, preamble.version)
+  if (preamble.kind === 'foreign') {
+    throw new CaskyError(
+      'CASKY_NOT_A_STORE',
+      `not a casky manifest, so this is not casky's directory: ${path}`,
+      { path },
+    )
+  }
+  if (preamble.kind === 'damaged') throw damaged(path, 'its first bytes')
+  const view = viewOf(bytes)
+  const bodyBytes = bytes.length - CRC_BYTES
+  if (bodyBytes < HEADER_BYTES) throw damaged(path, 'too short')
+  if (view.getUint32(bodyBytes, true) !== kernels.crc(bytes.subarray(0, bodyBytes)))
+    throw damaged(path, 'its CRC')
+  const count = view.getUint32(SEGMENT_COUNT_AT, true)
+  if (HEADER_BYTES + count * ENTRY_BYTES !== bodyBytes) throw damaged(path, 'its length')
+  const storeId = bytes.slice(STORE_ID_AT, STORE_ID_AT + STORE_ID_BYTES)
+  const segments: ManifestEntry[] = []
+  for (let i = 0; i < count; i++) {
+    const at = HEADER_BYTES + i * ENTRY_BYTES
+    const { header } = decodeSegmentHeader(kernels, bytes.subarray(at, at + SEGMENT_HEADER_BYTES))
+    const state = STATES[view.getUint32(at + ENTRY_STATE_AT, true)]
+    if (header === undefined || state === undefined) throw damaged(path, `its entry ${i + 1}`)
+    segments.push({
+      header,
+      state,
+      records: view.getUint32(at + ENTRY_RECORDS_AT, true),
+      bytes: readU64(view, at + ENTRY_BYTES_AT),
+      lastSequence: readU64(view, at + ENTRY_LAST_SEQUENCE_AT),
+    })
+  }
+  return {
+    storeId,
+    generation: readU64(view, GENERATION_AT),
+    createdAtMs: readU64(view, CREATED_AT),
+    nextSegmentId: view.getUint32(NEXT_SEGMENT_ID_AT, true),
+    secret: bytes.slice(SECRET_AT, SECRET_AT + SECRET_BYTES),
+    segments,
+  }
+}
+
+/** The manifest of a directory; `undefined` where there is none. */
+export function readManifest(host: Host, kernels: Kernels, directory: string): Manifest | undefined {
+  const path = join(directory, MANIFEST)
+  let bytes: Uint8Array | undefined
+  try {
+    bytes = readWhole(host, path, HEADER_BYTES + ENTRY_BYTES * SEGMENTS_MAX + CRC_BYTES)
+  } catch (cause) {
+    throw ioError('read the manifest', path, cause)
+  }
+  return bytes === undefined ? undefined : decodeManifest(kernels, bytes, path)
+}
+
+/**
+ * Writes the manifest aside, syncs it, renames it into place and syncs the directory. A failure before the rename
+ * leaves the old manifest in force. One after it is thrown as CASKY_POISONED: which of the two a crash would leave
+ * is unknown.
+ */
+export function publishManifest(host: Host, kernels: Kernels, directory: string, manifest: Manifest): void {
+  const path = join(directory, MANIFEST)
+  const next = join(directory, MANIFEST_NEXT)
+  const bytes = encodeManifest(kernels, manifest)
+  try {
+    if (host.inspect(next) !== undefined) host.remove(next)
+    const file = host.open(next, 'create')
+    try {
+      writeFully(host, file, bytes, 0, bytes.length, 0)
+      host.sync(file)
+    } finally {
+      host.close(file)
+    }
+    host.rename(next, path)
+  } catch (cause) {
+    throw ioError('write the manifest', path, cause)
+  }
+  try {
+    host.syncDirectory(directory)
+  } catch (cause) {
+    throw new CaskyError(
+      'CASKY_POISONED',
+      `the directory could not be synced after its manifest changed; reopen the store: ${directory}`,
+      { path: directory, cause },
+    )
+  }
+}

@@ -1,0 +1,269 @@
+// From a path to an open store, step by step: lock, manifest, recovery. Each step that may take long yields.
+import { BlockCache } from './cache'
+import { Catalog } from './catalog'
+import { CaskyError, ioError } from './errors'
+import { isOwnName, join, MANIFEST, MANIFEST_NEXT, parentOf, resolve, segmentIdOf } from './files'
+import { Health } from './health'
+import type { Beacon } from './host/beacon'
+import type { Host } from './host/host'
+import type { Evidence } from './host/machine'
+import { readFully } from './io'
+import { Kernels } from './kernels'
+import { Ledger } from './ledger'
+import { acquireLock, type Lock, type LockWait } from './lock'
+import { Log } from './log'
+import { type Manifest, publishManifest, readManifest, SECRET_BYTES } from './manifest'
+import type { Settings } from './options'
+import { Reader } from './reader'
+import { type OpenProgress, type RecoveryReport, recover } from './recovery'
+import { decodeSegmentHeader, recordSeed, SEGMENT_HEADER_BYTES, STORE_ID_BYTES } from './segment'
+import { Writer } from './writer'
+
+/** Everything an open store is made of. */
+export interface Rooms {
+  host: Host
+  kernels: Kernels
+  catalog: Catalog
+  ledger: Ledger
+  health: Health
+  cache: BlockCache
+  reader: Reader
+  manifest: Manifest
+  recovery: RecoveryReport
+  /** undefined where the store was opened read-only */
+  writing: { lock: Lock; log: Log; writer: Writer } | undefined
+}
+
+export type OpenStep = LockWait | OpenProgress
+
+export function* openSteps(
+  host: Host,
+  beacon: Beacon,
+  path: unknown,
+  settings: Settings,
+): Generator<OpenStep, Rooms, Evidence> {
+  const directory = storePath(path)
+  prepareDirectory(host, directory, settings)
+  if (settings.readOnly) return yield* openRooms(host, directory, settings, undefined)
+  const lock = yield* acquireLock(host, beacon, directory)
+  try {
+    return yield* openRooms(host, directory, settings, lock)
+  } catch (error) {
+    lock.release()
+    throw error
+  }
+}
+
+function storePath(path: unknown): string {
+  if (typeof path !== 'string' || path === '' || path.includes('\0')) {
+    throw new CaskyError('CASKY_INVALID_PATH', 'the path of a store is a string that names a directory', {
+      expected: 'string',
+      got: path,
+    })
+  }
+  return resolve(path)
+}
+
+/** Makes sure that there is a directory, and that it is casky's or may become so. */
+function prepareDirectory(host: Host, directory: string, settings: Settings): void {
+  const names = listOrUndefined(host, directory)
+  if (names === undefined) {
+    if (settings.readOnly || !settings.createIfMissing) throw notFound(directory)
+    makeDirectories(host, directory)
+    return
+  }
+  if (names.includes(MANIFEST)) {
+    if (settings.errorIfExists) {
+      throw new CaskyError(
+        'CASKY_EXISTS',
+        `a store is here already, and errorIfExists is set: ${directory}`,
+        {
+          path: directory,
+        },
+      )
+    }
+    return
+  }
+  if (names.some((name) => segmentIdOf(name) !== undefined)) {
+    throw new CaskyError(
+      'CASKY_CORRUPT',
+      `the manifest is missing beside its segments; run \`casky repair\` on it: ${join(directory, MANIFEST)}`,
+      { path: join(directory, MANIFEST) },
+    )
+  }
+  const foreign = names.find((name) => !isOwnName(name))
+  if (foreign !== undefined) {
+    throw new CaskyError(
+      'CASKY_NOT_A_STORE',
+      `the directory belongs to something else (it holds '${foreign}' and no ${MANIFEST}); give a store a directory of its own: ${directory}`,
+      { path: directory, got: foreign },
+    )
+  }
+  if (settings.readOnly || !settings.createIfMissing) throw notFound(directory)
+}
+
+function notFound(directory: string): CaskyError {
+  return new CaskyError('CASKY_NOT_FOUND', `there is no store here: ${directory}`, { path: directory })
+}
+
+function listOrUndefined(host: Host, directory: string): string[] | undefined {
+  try {
+    return host.list(directory)
+  } catch (cause) {
+    const code = (cause as { code?: string }).code
+    if (code === 'ENOENT') return undefined
+    const why =
+      code === 'ENOTDIR' ? 'a store is a directory, and this is not one' : `it can't be read (${code})`
+    throw new CaskyError('CASKY_INVALID_PATH', `${why}: ${directory}`, { path: directory, cause })
+  }
+}
+
+/** Makes the directory and those above it, and their names durable. */
+function makeDirectories(host: Host, directory: string): void {
+  try {
+    const made = [directory]
+    for (let above = parentOf(directory); host.inspect(above) === undefined; above = parentOf(above))
+      made.push(above)
+    host.makeDirectory(directory)
+    for (const each of made.reverse()) host.syncDirectory(parentOf(each))
+  } catch (cause) {
+    const code = (cause as { code?: string }).code
+    if (code === 'ENOTDIR' || code === 'EEXIST') {
+      throw new CaskyError('CASKY_INVALID_PATH', `a part of this path is a file: ${directory}`, {
+        path: directory,
+        cause,
+      })
+    }
+    throw ioError('make the directory', directory, cause)
+  }
+}
+
+function* openRooms(
+  host: Host,
+  directory: string,
+  settings: Settings,
+  lock: Lock | undefined,
+): Generator<OpenProgress, Rooms> {
+  const cache = new BlockCache(settings.cacheBytes)
+  const kernels = new Kernels(settings.cacheBytes)
+  const catalog = new Catalog(host, directory)
+  const health = new Health()
+  const ledger = new Ledger(catalog)
+  const rooms = { host, kernels, catalog, ledger, health, cache }
+  try {
+    const manifest = readManifest(host, kernels, directory) ?? create(host, kernels, directory, lock)
+    const recovery = yield* recover(rooms, manifest)
+    checkStrict(settings, health)
+    const reader = new Reader(rooms)
+    if (lock === undefined) return { ...rooms, reader, manifest, recovery, writing: undefined }
+    const lastSequence = catalog.segments.reduce((last, segment) => Math.max(last, segment.lastSequence), 0)
+    removeLeftovers(host, kernels, catalog, manifest, lastSequence)
+    syncTail(host, catalog)
+    const { maxSegmentBytes, sync } = settings
+    const log = new Log({ host, kernels, catalog, health, manifest, maxSegmentBytes }, lastSequence)
+    const writer = new Writer({ host, kernels, ledger, health, log, sync })
+    return { ...rooms, reader, manifest, recovery, writing: { lock, log, writer } }
+  } catch (error) {
+    catalog.closeFiles()
+    throw error
+  }
+}
+
+function create(host: Host, kernels: Kernels, directory: string, lock: Lock | undefined): Manifest {
+  if (lock === undefined) throw notFound(directory)
+  const manifest: Manifest = {
+    storeId: host.random(STORE_ID_BYTES),
+    generation: 1,
+    createdAtMs: host.nowMs(),
+    nextSegmentId: 1,
+    secret: host.random(SECRET_BYTES),
+    segments: [],
+  }
+  publishManifest(host, kernels, directory, manifest)
+  return manifest
+}
+
+function checkStrict(settings: Settings, health: Health): void {
+  const [damage] = health.damage
+  if (!settings.strict || damage === undefined) return
+  throw new CaskyError(
+    'CASKY_CORRUPT',
+    `the store is damaged and strict is set: ${damage.reason}, at byte ${damage.offset} of ${damage.path}`,
+    { path: damage.path, offset: damage.offset },
+  )
+}
+
+/** Files that the manifest doesn't name are left from a crash, unless they are newer than the manifest. */
+function removeLeftovers(
+  host: Host,
+  kernels: Kernels,
+  catalog: Catalog,
+  manifest: Manifest,
+  lastSequence: number,
+): void {
+  const { directory } = catalog
+  const live = new Set(manifest.segments.map((entry) => entry.header.id))
+  const leftovers = host.list(directory).filter((name) => {
+    const id = segmentIdOf(name)
+    return name === MANIFEST_NEXT || (id !== undefined && !live.has(id))
+  })
+  for (const name of leftovers) {
+    const path = join(directory, name)
+    if (host.inspect(path)?.kind !== 'file') continue
+    if (name !== MANIFEST_NEXT) refuseNewer(host, kernels, path, manifest, lastSequence)
+    try {
+      host.remove(path)
+    } catch (cause) {
+      throw ioError('remove what a crash left behind', path, cause)
+    }
+  }
+}
+
+/**
+ * A segment that a crash kept out of the manifest holds no write that the manifest's own don't reach: writes go
+ * to a segment only once it is in the manifest. One that does hold such a write tells that the manifest was put back
+ * from an older copy, and removing it would lose data.
+ */
+function refuseNewer(
+  host: Host,
+  kernels: Kernels,
+  path: string,
+  manifest: Manifest,
+  lastSequence: number,
+): void {
+  const file = host.open(path, 'read')
+  try {
+    const bytes = new Uint8Array(SEGMENT_HEADER_BYTES)
+    const read = readFully(host, file, bytes, 0, bytes.length, 0)
+    const { header } = decodeSegmentHeader(kernels, bytes.subarray(0, read))
+    if (header === undefined || header.firstSequence <= lastSequence) return
+    const { at, bytes: scratchBytes } = kernels.scratch
+    const record = readFully(host, file, kernels.bytes, at, scratchBytes, SEGMENT_HEADER_BYTES)
+    const seed = recordSeed(header.salt, SEGMENT_HEADER_BYTES)
+    if (kernels.call.isHeaderValid(at, record, seed) !== 1) return
+  } finally {
+    host.close(file)
+  }
+  const manifestPath = join(parentOf(path), MANIFEST)
+  throw new CaskyError(
+    'CASKY_CORRUPT',
+    `the manifest (number ${manifest.generation}) is older than ${path}, which it doesn't name; put the newer one back, or run \`casky repair\``,
+    { path: manifestPath },
+  )
+}
+
+/** What recovery read may have reached the file only, not the disk: what is served must be there to stay. */
+function syncTail(host: Host, catalog: Catalog): void {
+  const tail = catalog.segments.at(-1)
+  if (tail === undefined || tail.state !== 'active' || host.inspect(tail.path) === undefined) return
+  try {
+    const file = host.open(tail.path, 'write')
+    try {
+      host.sync(file)
+    } finally {
+      host.close(file)
+    }
+  } catch (cause) {
+    throw ioError('sync the recovered segment', tail.path, cause)
+  }
+}

@@ -1,0 +1,47 @@
+// The first 16 bytes of every file of a store, the same in every version of the format (docs/FORMAT.md, "Preamble").
+import { isEqual, viewOf } from './bytes'
+import type { Kernels } from './kernels'
+
+export const FORMAT_VERSION = 1
+export const PREAMBLE_BYTES = 16
+const MAGIC_BYTES = 8
+const VERSION_AT = 8
+const HEADER_BYTES_AT = 10
+const CRC_AT = 12
+
+export type Preamble =
+  | { kind: 'ours'; headerBytes: number }
+  | { kind: 'newer'; version: number }
+  | { kind: 'damaged' } // the magic is right, or nearly, and the rest is not
+  | { kind: 'foreign' }
+
+export function magicOf(text: string): Uint8Array {
+  return new TextEncoder().encode(text)
+}
+
+export function writePreamble(
+  kernels: Kernels,
+  into: Uint8Array,
+  magic: Uint8Array,
+  headerBytes: number,
+): void {
+  const view = viewOf(into)
+  into.set(magic, 0)
+  view.setUint16(VERSION_AT, FORMAT_VERSION, true)
+  view.setUint16(HEADER_BYTES_AT, headerBytes, true)
+  view.setUint32(CRC_AT, kernels.crc(into.subarray(0, CRC_AT)), true)
+}
+
+/** A newer version is believed only under its CRC: a flipped bit in the version is damage, not the future. */
+export function readPreamble(kernels: Kernels, from: Uint8Array, magic: Uint8Array): Preamble {
+  if (from.length < PREAMBLE_BYTES) return { kind: 'damaged' }
+  const view = viewOf(from)
+  const isMagic = isEqual(from.subarray(0, MAGIC_BYTES), magic)
+  if (view.getUint32(CRC_AT, true) !== kernels.crc(from.subarray(0, CRC_AT))) {
+    return { kind: isMagic ? 'damaged' : 'foreign' }
+  }
+  if (!isMagic) return { kind: 'foreign' }
+  const version = view.getUint16(VERSION_AT, true)
+  if (version > FORMAT_VERSION) return { kind: 'newer', version }
+  return { kind: 'ours', headerBytes: view.getUint16(HEADER_BYTES_AT, true) }
+}

@@ -1,0 +1,249 @@
+// Reads one segment from end to end and tells records, damage and a torn tail apart. The rules stand in
+// docs/FORMAT.md, "Reading a segment"; docs/DURABILITY.md says why they are right. It writes nothing.
+import {
+  READ_AT,
+  READ_BYTES,
+  RECORD_PREFIX_BYTES_MAX,
+  ROW_AT,
+  ROW_KIND,
+  ROW_SEQUENCE,
+  ROW_VALUE_DAMAGED,
+  ROW_WORDS,
+  SCAN_AT,
+  SCAN_BYTES,
+  SCAN_TABLE_AT,
+  STOP_BAD,
+  STOP_LARGE,
+  STOP_MORE,
+} from '../assembly/layout'
+import { ioError } from './errors'
+import type { FileHandle, Host } from './host/host'
+import { readFully } from './io'
+import type { Kernels } from './kernels'
+import { recordFields, recordSeed, SEGMENT_HEADER_BYTES } from './segment'
+
+const TABLE = SCAN_TABLE_AT / 4
+
+export interface ScanTarget {
+  file: FileHandle
+  path: string
+  salt: number
+  fileBytes: number
+  /** The segment's valid length where it was decided already: all below it is acknowledged. */
+  decidedBytes: number | undefined
+}
+
+export type ScanEvent =
+  /** `count` rows in the scan's table, of the part that stands at `at` in memory and at `offset` in the file. */
+  | { kind: 'rows'; count: number; at: number; offset: number }
+  /** Acknowledged bytes that can't be read as records. */
+  | { kind: 'damage'; offset: number; bytes: number }
+  /** Bytes behind the last acknowledged one that aren't whole records: never acknowledged, so cut off. */
+  | { kind: 'torn'; offset: number; bytes: number }
+
+export class SegmentScan {
+  private readonly limit: number
+  private offset = SEGMENT_HEADER_BYTES
+  private nextSequence = 0
+  private windowOffset = 0
+  private windowBytes = 0
+  /** Every bad place below this is damage, every other one the torn tail; known once it was needed. */
+  private boundary: number | undefined
+  private certifiedBytes = 0
+
+  constructor(
+    private readonly host: Host,
+    private readonly kernels: Kernels,
+    private readonly target: ScanTarget,
+  ) {
+    this.limit = Math.min(target.fileBytes, target.decidedBytes ?? target.fileBytes)
+    this.boundary = target.decidedBytes
+  }
+
+  *events(): Generator<ScanEvent, void> {
+    while (this.offset < this.limit) {
+      const at = this.load(this.offset)
+      const available = this.loadedBehind - this.offset
+      const rows = this.scanWindow(at, available, this.offset, this.nextSequence)
+      const { consumedBytes, stop, certifiedBytes, nextSequence } = this.kernels.scanResult()
+      const doubtful = this.firstDoubtfulRow(rows)
+      if (doubtful < rows) {
+        // A record whose value is damaged, and it isn't known yet on which side of the boundary it lies, or it
+        // lies behind it: hand out what comes before, and decide.
+        const { offset } = this
+        this.offset += this.kernels.words[TABLE + doubtful * ROW_WORDS + ROW_AT]
+        if (doubtful > 0) {
+          this.nextSequence = this.kernels.words[TABLE + (doubtful - 1) * ROW_WORDS + ROW_SEQUENCE] + 1
+          yield { kind: 'rows', count: doubtful, at, offset }
+        }
+        if (this.offset >= this.findBoundary()) return yield this.torn()
+        continue
+      }
+      const { offset } = this
+      this.offset += consumedBytes
+      this.nextSequence = nextSequence
+      this.certifiedBytes = Math.max(this.certifiedBytes, certifiedBytes)
+      if (rows > 0) yield { kind: 'rows', count: rows, at, offset }
+      if (stop === STOP_LARGE) {
+        const event = this.largeRecord()
+        if (event === undefined) continue
+        yield event
+        if (event.kind === 'torn') return
+      } else if (stop === STOP_BAD || this.isStuck(consumedBytes, stop)) {
+        if (this.offset >= this.findBoundary()) return yield this.torn()
+        const next = this.findRecord(this.offset + 1, Math.min(this.findBoundary(), this.limit))
+        yield { kind: 'damage', offset: this.offset, bytes: next - this.offset }
+        this.offset = next
+      }
+    }
+    const missing = (this.target.decidedBytes ?? 0) - this.limit
+    if (missing > 0) yield { kind: 'damage', offset: this.limit, bytes: missing }
+  }
+
+  /** The offset reached: behind the last record handed out. */
+  get validBytes(): number {
+    return this.offset
+  }
+
+  private torn(): ScanEvent {
+    return { kind: 'torn', offset: this.offset, bytes: this.limit - this.offset }
+  }
+
+  /** Whether a scan that wanted more has all there is; else the window is read anew from where the scan came to. */
+  private isStuck(consumedBytes: number, stop: number): boolean {
+    if (stop !== STOP_MORE) return false
+    if (this.loadedBehind >= this.limit) return consumedBytes === 0
+    this.windowBytes = 0
+    return false
+  }
+
+  /** Has the bytes from `offset` on in memory, as many as the window takes; returns their address. */
+  private load(offset: number): number {
+    const end = this.loadedBehind
+    const isInside = offset >= this.windowOffset && offset < end
+    if (isInside && (end >= this.limit || end - offset >= RECORD_PREFIX_BYTES_MAX)) {
+      return SCAN_AT + offset - this.windowOffset
+    }
+    const bytes = Math.min(SCAN_BYTES, this.limit - offset)
+    const read = this.read(SCAN_AT, bytes, offset)
+    if (read < bytes) this.kernels.bytes.fill(0, SCAN_AT + read, SCAN_AT + bytes)
+    this.windowOffset = offset
+    this.windowBytes = bytes
+    return SCAN_AT
+  }
+
+  private get loadedBehind(): number {
+    return this.windowOffset + this.windowBytes
+  }
+
+  private read(at: number, bytes: number, offset: number): number {
+    try {
+      return readFully(this.host, this.target.file, this.kernels.bytes, at, bytes, offset)
+    } catch (cause) {
+      throw ioError('read a segment', this.target.path, cause)
+    }
+  }
+
+  private scanWindow(at: number, available: number, offset: number, nextSequence: number): number {
+    return this.kernels.call.scan(at, available, this.limit - offset, offset, this.target.salt, nextSequence)
+  }
+
+  /** The first row with a damaged value that is not known to lie below the boundary; `rows` if there is none. */
+  private firstDoubtfulRow(rows: number): number {
+    const { words } = this.kernels
+    for (let row = 0; row < rows; row++) {
+      const at = TABLE + row * ROW_WORDS
+      if ((words[at + ROW_KIND] & ROW_VALUE_DAMAGED) === 0) continue
+      if (this.boundary === undefined || this.offset + words[at + ROW_AT] >= this.boundary) return row
+    }
+    return rows
+  }
+
+  /** The record at `offset` is longer than the window: its value is verified piece by piece. */
+  private largeRecord(): ScanEvent | undefined {
+    const { call, view, words } = this.kernels
+    const { offset } = this
+    const at = this.load(offset)
+    const fields = recordFields(view, at)
+    const isIntact = this.isValueIntact(offset, fields.prefixBytes, fields.valueBytes, fields.valueCrc)
+    if (!isIntact && this.boundary === undefined) {
+      this.findBoundary()
+      return undefined
+    }
+    if (!isIntact && offset >= this.findBoundary()) return this.torn()
+    call.describe(at)
+    if (!isIntact) words[TABLE + ROW_KIND] |= ROW_VALUE_DAMAGED
+    this.certifiedBytes = Math.max(this.certifiedBytes, fields.certifiedBytes)
+    this.nextSequence = fields.sequenceOffset + 1
+    this.offset += fields.prefixBytes + fields.valueBytes
+    return { kind: 'rows', count: 1, at, offset }
+  }
+
+  private isValueIntact(offset: number, prefixBytes: number, valueBytes: number, valueCrc: number): boolean {
+    let crc = recordSeed(this.target.salt, offset)
+    for (let done = 0; done < valueBytes; ) {
+      const bytes = Math.min(READ_BYTES, valueBytes - done)
+      if (this.read(READ_AT, bytes, offset + prefixBytes + done) < bytes) return false
+      crc = this.kernels.call.crc32(crc, READ_AT, bytes)
+      done += bytes
+    }
+    return crc >>> 0 === valueCrc
+  }
+
+  /** The boundary between damage and torn tail: the longest length that any later record certifies. */
+  private findBoundary(): number {
+    if (this.boundary !== undefined) return this.boundary
+    let offset = this.offset
+    let nextSequence = this.nextSequence
+    let certified = this.certifiedBytes
+    while (offset < this.limit) {
+      const at = this.load(offset)
+      const available = this.loadedBehind - offset
+      this.scanWindow(at, available, offset, nextSequence)
+      const result = this.kernels.scanResult()
+      certified = Math.max(certified, result.certifiedBytes)
+      nextSequence = result.nextSequence
+      offset += result.consumedBytes
+      if (result.stop === STOP_LARGE) {
+        const fields = recordFields(this.kernels.view, this.load(offset))
+        certified = Math.max(certified, fields.certifiedBytes)
+        nextSequence = fields.sequenceOffset + 1
+        offset += fields.prefixBytes + fields.valueBytes
+      } else if (result.stop === STOP_BAD || this.isStuck(result.consumedBytes, result.stop)) {
+        offset = this.findRecord(offset + 1, this.limit, nextSequence)
+      }
+    }
+    this.boundary = certified
+    return certified
+  }
+
+  /** The next place in [from, end) where a record begins, else `end`. */
+  private findRecord(from: number, end: number, nextSequence = this.nextSequence): number {
+    let offset = from
+    while (offset < end) {
+      const at = this.load(offset)
+      const available = this.loadedBehind - offset
+      const remaining = this.limit - offset
+      const skipped = this.kernels.call.find(at, available, remaining, offset, this.target.salt, nextSequence)
+      if (skipped === available) return end
+      const isJudged = available === remaining || available - skipped >= RECORD_PREFIX_BYTES_MAX
+      offset += skipped
+      if (isJudged && offset < end) {
+        if (this.isBelievable(offset)) return offset
+        offset++
+      }
+    }
+    return end
+  }
+
+  /** A header found by searching counts only with more than its own CRC: an intact value, or a record behind it. */
+  private isBelievable(offset: number): boolean {
+    const { call, view } = this.kernels
+    const fields = recordFields(view, this.load(offset))
+    if (this.isValueIntact(offset, fields.prefixBytes, fields.valueBytes, fields.valueCrc)) return true
+    const next = offset + fields.prefixBytes + fields.valueBytes
+    const length = Math.min(RECORD_PREFIX_BYTES_MAX, this.limit - next)
+    const read = this.read(READ_AT, length, next)
+    return next === this.limit || call.isHeaderValid(READ_AT, read, recordSeed(this.target.salt, next)) === 1
+  }
+}

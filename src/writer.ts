@@ -1,0 +1,313 @@
+// Group commit: writes are encoded into a buffer and found through the memtable. A group is what one write call
+// takes to the segment, and its promise resolves once it is as durable as `sync` asks. While one group syncs, the
+// next one fills.
+import { WRITE_AT, WRITE_BYTES } from '../assembly/layout'
+import { type CaskyError, invariant } from './errors'
+import { Group } from './group'
+import type { Health } from './health'
+import type { Host } from './host/host'
+import type { Kernels } from './kernels'
+import { emptyPlace } from './keydir/keydir'
+import type { Ledger } from './ledger'
+import type { Log } from './log'
+import { Memtable } from './memtable'
+import { type RawRecord, rawBytes, writePieces } from './oversize'
+
+/** When a write is acknowledged. See docs/DURABILITY.md. */
+export type SyncMode = 'always' | 'never' | { everyMs: number }
+
+/** After so long without a write, a marker certifies the last group. */
+const IDLE_MS = 100
+
+export interface WriterRooms {
+  host: Host
+  kernels: Kernels
+  ledger: Ledger
+  health: Health
+  log: Log
+  sync: SyncMode
+}
+
+export class Writer {
+  readonly memtable: Memtable
+  readonly stats = { groups: 0, records: 0, largestGroupRecords: 0 }
+  private usedBytes = 0
+  /** The sequence number that the filling group began with. */
+  private groupSequence: number
+  private group = new Group()
+  /** Written groups that no sync has been started for, and those whose sync is under way; oldest first. */
+  private unsynced: Group[] = []
+  private syncing: Group[] = []
+  private isSyncing = false
+  private isCommitDue = false
+  private isClosed = false
+  private isMarked = true
+  private lastCommitMs = 0
+  private cancelTimer: (() => void) | undefined
+
+  constructor(private readonly rooms: WriterRooms) {
+    this.memtable = new Memtable(rooms.kernels)
+    this.groupSequence = rooms.log.nextSequence
+  }
+
+  private checkPoison(): void {
+    if (this.rooms.health.poisoned !== undefined) throw this.rooms.health.poisoned
+  }
+
+  /** Makes room for `bytes`, at most the whole buffer, and returns its address; `append` must follow. */
+  reserve(bytes: number): number {
+    this.checkPoison()
+    this.rooms.log.segment()
+    invariant(bytes <= WRITE_BYTES, 'what goes into the buffer fits into it')
+    if (this.usedBytes + bytes > WRITE_BYTES) this.commit()
+    return WRITE_AT + this.usedBytes
+  }
+
+  /** The records that stand at `at`, `bytes` in all, will be appended: begins another segment if they need one. */
+  settleSegment(at: number, bytes: number): number {
+    const { kernels, log } = this.rooms
+    if (!log.needsRotation(log.writtenBytes + this.usedBytes, bytes)) return at
+    this.commit()
+    log.rotate()
+    kernels.bytes.copyWithin(WRITE_AT, at, at + bytes)
+    return WRITE_AT
+  }
+
+  /** Encodes the record whose key and value stand in their places at `at`, and makes it visible. */
+  append(
+    at: number,
+    kind: number,
+    keyBytes: number,
+    valueBytes: number,
+    expiresAtMs: number,
+    bytes: number,
+  ): void {
+    const { kernels, log } = this.rooms
+    log.encode(at, kind, keyBytes, valueBytes, expiresAtMs, log.writtenBytes + this.usedBytes)
+    this.memtable.add(kernels.hashLow, kernels.hashHigh, at)
+    this.usedBytes += bytes
+  }
+
+  /** Writes what the buffer has no room for straight to the segment: all of it, or none. */
+  writeThrough(records: readonly RawRecord[]): void {
+    const { health, kernels, log } = this.rooms
+    this.checkPoison()
+    this.commit()
+    log.segment()
+    const bytes = records.reduce((sum, record) => sum + rawBytes(record), 0)
+    if (log.needsRotation(log.writtenBytes, bytes)) log.rotate()
+    const begin = log.writtenBytes
+    const sequence = log.nextSequence
+    let offsets: Float64Array
+    try {
+      offsets = writePieces(kernels, log, records)
+    } catch (error) {
+      if (health.poisoned === undefined) log.cutBack(begin)
+      log.nextSequence = sequence
+      throw error
+    }
+    this.takeRaw(records, offsets)
+    const { group } = this
+    this.group = new Group()
+    this.written(group, records.length)
+  }
+
+  private takeRaw(records: readonly RawRecord[], offsets: Float64Array): void {
+    const { ledger, log } = this.rooms
+    const place = emptyPlace()
+    place.segment = log.segment().slot
+    records.forEach((record, i) => {
+      place.offset = offsets[i]
+      place.valueBytes = record.value.length
+      place.recordBytes = rawBytes(record)
+      place.expiresAtMs = record.expiresAtMs
+      ledger.takeRaw(this.rooms.kernels, record, place)
+    })
+  }
+
+  /** The promise of what was appended last, whose commit it sees to. */
+  acknowledge(): Promise<void> {
+    const pending = this.pendingGroup()
+    this.scheduleCommit()
+    return pending?.promise ?? Promise.resolve()
+  }
+
+  private pendingGroup(): Group | undefined {
+    if (this.usedBytes > 0) return this.group
+    return this.unsynced.at(-1) ?? this.syncing.at(-1)
+  }
+
+  private scheduleCommit(): void {
+    // While a group syncs, the next one fills; where nobody waits for syncs there is no reason to.
+    if (this.isCommitDue || (this.isSyncing && this.rooms.sync === 'always')) return
+    this.isCommitDue = true
+    queueMicrotask(() => {
+      this.isCommitDue = false
+      this.commitAndSync()
+    })
+  }
+
+  private commitAndSync(): void {
+    if (this.isClosed) return
+    try {
+      this.commit()
+    } catch {
+      // The group's own promise carries the error.
+    }
+    this.startSync()
+  }
+
+  /** Takes the filling group to the segment. Where that fails it throws, and the group is gone without a trace. */
+  commit(): void {
+    const { kernels, ledger, log } = this.rooms
+    if (this.usedBytes === 0) return
+    const offset = log.writtenBytes
+    try {
+      this.checkPoison()
+      log.write(kernels.bytes, WRITE_AT, this.usedBytes)
+    } catch (error) {
+      this.dropGroup(error)
+      throw error
+    }
+    const { group, memtable } = this
+    this.group = new Group()
+    this.usedBytes = 0
+    ledger.takeGroup(kernels, memtable, WRITE_AT, log.segment().slot, offset)
+    const records = memtable.count
+    memtable.clear()
+    this.written(group, records)
+  }
+
+  private dropGroup(error: unknown): void {
+    const { group } = this
+    this.group = new Group()
+    this.usedBytes = 0
+    this.memtable.clear()
+    this.rooms.log.nextSequence = this.groupSequence
+    group.settle(error)
+  }
+
+  /** The group is in the operating system's hands. */
+  private written(group: Group, records: number): void {
+    const { host, log, sync } = this.rooms
+    log.count(records)
+    this.groupSequence = log.nextSequence
+    this.stats.groups++
+    this.stats.records += records
+    this.stats.largestGroupRecords = Math.max(this.stats.largestGroupRecords, records)
+    if (sync === 'always') this.unsynced.push(group)
+    else group.settle(undefined)
+    this.isMarked = false
+    this.lastCommitMs = host.nowMs()
+    this.armTimer()
+  }
+
+  private startSync(): void {
+    if (this.isSyncing || this.unsynced.length === 0) return
+    this.isSyncing = true
+    this.syncing = this.unsynced
+    this.unsynced = []
+    this.rooms.log.syncLater((error) => {
+      this.isSyncing = false
+      for (const group of this.syncing.splice(0)) group.settle(error)
+      if (error !== undefined) this.failAll(error)
+      else this.commitAndSync()
+    })
+  }
+
+  /** After a failed sync nothing that waits can be acknowledged, and what isn't written never will be. */
+  private failAll(error: CaskyError): void {
+    for (const group of [...this.syncing.splice(0), ...this.unsynced.splice(0)]) group.settle(error)
+    if (this.usedBytes > 0) this.dropGroup(error)
+  }
+
+  /** As durable as `sync` asks on return. */
+  commitNow(): void {
+    this.commit()
+    if (this.rooms.sync === 'always') this.syncNow()
+  }
+
+  /** Everything written so far is on disk on return. */
+  syncNow(): void {
+    this.commit()
+    this.checkPoison()
+    try {
+      this.rooms.log.sync()
+    } catch (error) {
+      this.failAll(error as CaskyError)
+      throw error
+    }
+    for (const group of [...this.syncing.splice(0), ...this.unsynced.splice(0)]) group.settle(undefined)
+  }
+
+  /** Resolves once everything written so far is on disk. */
+  async flush(): Promise<void> {
+    this.commit()
+    this.checkPoison()
+    if (!this.rooms.log.isDirty) return
+    const group = new Group()
+    this.unsynced.push(group)
+    this.startSync()
+    await group.promise
+  }
+
+  private armTimer(): void {
+    const { host, sync } = this.rooms
+    if (this.cancelTimer !== undefined || sync === 'never' || this.isClosed) return
+    this.cancelTimer = host.later(sync === 'always' ? IDLE_MS : sync.everyMs, () => {
+      this.cancelTimer = undefined
+      this.beat()
+    })
+  }
+
+  private beat(): void {
+    const { health, host, log, sync } = this.rooms
+    if (this.isClosed || health.poisoned !== undefined) return
+    const isIdle = host.nowMs() - this.lastCommitMs >= IDLE_MS
+    if (this.isSyncing || this.usedBytes > 0 || log.isDirty) {
+      // A failure poisons the store, and the next write says so.
+      if (sync !== 'always') this.flush().catch(() => {})
+      this.armTimer()
+    } else if (!isIdle) {
+      this.armTimer()
+    } else if (!this.isMarked) {
+      this.mark()
+    }
+  }
+
+  private mark(): void {
+    this.isMarked = true
+    try {
+      this.rooms.log.mark()
+      this.flush().catch(() => {})
+    } catch {
+      // Without room there is no marker: the last group stays uncertified, and nothing else is lost.
+    }
+  }
+
+  private stop(): void {
+    this.isClosed = true
+    this.cancelTimer?.()
+    this.cancelTimer = undefined
+  }
+
+  /** Everything is on disk and the log is sealed on return; throws where that can't be. Lets go of the log anyway. */
+  closeNow(): void {
+    try {
+      this.syncNow()
+    } finally {
+      this.stop()
+      this.rooms.log.close()
+    }
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.flush()
+      this.checkPoison()
+    } finally {
+      this.stop()
+      this.rooms.log.close()
+    }
+  }
+}
