@@ -1,8 +1,9 @@
 // Turns build/kernels.wasm into src/kernels.wasm.ts, so that the module travels inside the bundle.
-// With --check it compares instead of writing: the committed module must be what the source compiles to.
+// `--check FILE` compares instead of writing: the committed module must be what the source compiles to.
 import { readFileSync, writeFileSync } from 'node:fs'
 
-const wasm = readFileSync(new URL('../build/kernels.wasm', import.meta.url))
+const [flag, file] = process.argv.slice(2)
+const wasm = readFileSync(file ?? new URL('../build/kernels.wasm', import.meta.url))
 const target = new URL('../src/kernels.wasm.ts', import.meta.url)
 const lines = wasm.toString('base64').match(/.{1,120}/g) ?? []
 const text = [
@@ -13,11 +14,9 @@ const text = [
   '',
 ].join('\n')
 
-if (process.argv.includes('--check')) {
+if (flag === '--check') {
   if (readFileSync(target, 'utf8') !== text) {
-    console.error(
-      'src/kernels.wasm.ts is not what assembly/ compiles to; run `npm run build:wasm` and commit it',
-    )
+    console.error('src/kernels.wasm.ts is not what assembly/ compiles to; run `npm run build:wasm` and commit it')
     process.exit(1)
   }
 } else {

@@ -218,6 +218,16 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     return this.#locate(this.#keys.write(kernels, key, KEY_AT))
   }
 
+  /** When `key` expires, in milliseconds since 1970; undefined where it never does, or where it is not there. */
+  expiresAtMs(key: KeyIn<K>): number | undefined {
+    const { kernels, ledger, writing } = this.#opened()
+    const keyBytes = this.#keys.write(kernels, key, KEY_AT)
+    if (!this.#locate(keyBytes)) return undefined
+    const index = this.#inMemtable(keyBytes)
+    if (index < 0 || writing === undefined) return ledger.keydir.found.expiresAtMs
+    return recordFields(kernels.view, writing.writer.memtable.addressOf(index)).expiresAtMs
+  }
+
   /** How many entries there are that have not expired. */
   get size(): number {
     const { host, ledger, kernels, writing } = this.#opened()
@@ -244,22 +254,28 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     return size
   }
 
-  /** Whether the key at KEY_AT is live. */
+  /** The record of the filling group that holds the key at KEY_AT, whose hash the kernels have just left; or -1. */
+  #inMemtable(keyBytes: number): number {
+    const { kernels, writing } = this.#rooms
+    if (writing === undefined || writing.writer.memtable.count === 0) return -1
+    const { hashLow, hashHigh, bytes } = kernels
+    return writing.writer.memtable.find(hashLow, hashHigh, bytes, KEY_AT, keyBytes)
+  }
+
+  /** Whether the key at KEY_AT is live; if so, its place is in the memtable or in the keydir's `found`. */
   #locate(keyBytes: number): boolean {
     const { host, kernels, ledger, writing } = this.#rooms
     kernels.call.hashKey(KEY_AT, keyBytes)
-    const { hashLow, hashHigh } = kernels
-    const memtable = writing?.writer.memtable
-    if (memtable !== undefined && memtable.count > 0) {
-      const index = memtable.find(hashLow, hashHigh, kernels.bytes, KEY_AT, keyBytes)
-      if (index >= 0) {
-        if (memtable.isDelete(index)) return false
-        const { expiresAtMs } = recordFields(kernels.view, memtable.addressOf(index))
-        return expiresAtMs === undefined || !isExpired(expiresAtMs, host.nowMs())
-      }
+    const index = this.#inMemtable(keyBytes)
+    let expiresAtMs: number | undefined
+    if (index >= 0 && writing !== undefined) {
+      if (writing.writer.memtable.isDelete(index)) return false
+      expiresAtMs = recordFields(kernels.view, writing.writer.memtable.addressOf(index)).expiresAtMs
+    } else {
+      if (!ledger.keydir.find(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, keyBytes))
+        return false
+      expiresAtMs = ledger.keydir.found.expiresAtMs
     }
-    if (!ledger.keydir.find(hashLow, hashHigh, kernels.bytes, KEY_AT, keyBytes)) return false
-    const { expiresAtMs } = ledger.keydir.found
     return expiresAtMs === undefined || !isExpired(expiresAtMs, host.nowMs())
   }
 
@@ -267,18 +283,13 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
   #read(keyBytes: number): ValueRef | undefined {
     const { kernels, ledger, reader, writing } = this.#rooms
     if (!this.#locate(keyBytes)) return undefined
-    const memtable = writing?.writer.memtable
-    if (memtable !== undefined && memtable.count > 0) {
-      const index = memtable.find(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, keyBytes)
-      if (index >= 0) {
-        const address = memtable.addressOf(index)
-        const { prefixBytes, valueBytes } = recordFields(kernels.view, address)
-        this.#ref.at = address + prefixBytes
-        this.#ref.bytes = valueBytes
-        return this.#ref
-      }
-    }
-    return reader.read(ledger.keydir.found, keyBytes)
+    const index = this.#inMemtable(keyBytes)
+    if (index < 0 || writing === undefined) return reader.read(ledger.keydir.found, keyBytes)
+    const address = writing.writer.memtable.addressOf(index)
+    const { prefixBytes, valueBytes } = recordFields(kernels.view, address)
+    this.#ref.at = address + prefixBytes
+    this.#ref.bytes = valueBytes
+    return this.#ref
   }
 
   #view(options: unknown, call: string): { view: OrderedView; skipsDamaged: boolean } {

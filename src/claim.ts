@@ -36,7 +36,7 @@ const CLAIM_FORMAT = 1
 const CLAIM_BYTES_MAX = 65_536
 
 /** `bind` and `tmp` become `sock` and `claim`; `held` stands beside `claim` once the lock is won. */
-const SUFFIXES = ['held', 'tmp', 'bind', 'sock', 'claim'] as const
+export const SUFFIXES = ['held', 'tmp', 'bind', 'sock', 'claim'] as const
 export type Suffix = (typeof SUFFIXES)[number]
 
 export const newToken = (host: Host): string =>
@@ -160,11 +160,11 @@ function probe(place: Place, token: string, suffix: Suffix): LockWait {
 }
 
 /**
- * Removes what was listed of a dead token. The claim goes last, so that a crash in between leaves it for the next one
- * to finish. What can't be removed stays: it is dead all the same.
+ * Removes files of a dead token. The claim goes last, so that a crash in between leaves it for the next one to finish.
+ * What can't be removed stays: it is dead all the same.
  */
-export function removeFiles(place: Place, token: string, listed: Iterable<Suffix>): void {
-  const suffixes = new Set(listed)
+export function removeFiles(place: Place, token: string, which: Iterable<Suffix>): void {
+  const suffixes = new Set(which)
   for (const suffix of SUFFIXES) {
     if (!suffixes.has(suffix)) continue
     try {

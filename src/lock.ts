@@ -17,6 +17,7 @@ import {
   newToken,
   type Place,
   removeFiles,
+  SUFFIXES,
   type Suffix,
   type Verdict,
 } from './claim'
@@ -239,7 +240,8 @@ function* findRival(place: Place, token: string): Generator<LockWait, LockHolder
       continue
     }
     const verdict: Verdict = yield* judge(place, other, listed)
-    if (verdict.evidence === 'dead') removeFiles(place, other, listed)
+    // It may have got further since it was listed; but one without a claim in the list may be alive.
+    if (verdict.evidence === 'dead') removeFiles(place, other, listed.has('claim') ? SUFFIXES : listed)
     if (!listed.has('claim') || verdict.evidence === 'dead' || verdict.evidence === 'gone') continue
     const isOpen = listed.has('held')
     const holder = holderOf(place, other, isOpen, verdict)

@@ -17,21 +17,18 @@ interface Node {
 /** What lies on disk and who lives: all that contenders share. */
 export interface World {
   files: Map<string, Node>
-  directories: Set<string>
   alive: boolean[]
   inside: boolean[]
 }
 
 export const newWorld = (processes: number): World => ({
   files: new Map(),
-  directories: new Set(['/db']),
   alive: Array.from({ length: processes }, () => true),
   inside: Array.from({ length: processes }, () => false),
 })
 
 export const copyWorld = (world: World): World => ({
   files: new Map(Array.from(world.files, ([path, node]) => [path, { ...node }])),
-  directories: new Set(world.directories),
   alive: [...world.alive],
   inside: [...world.inside],
 })
@@ -49,13 +46,29 @@ export type Outcome = 'running' | 'done' | 'locked' | 'failed'
 export interface Contender {
   setup: Setup
   log: Logged[]
+  /** Where in the log the part begins on which its future rests: what it saw before its last listing is forgotten. */
+  from: number
+  phase: 'staking' | 'looking' | 'holding'
   outcome: Outcome
   /** It sleeps until someone else has moved. */
   sleeps: boolean
   error?: unknown
 }
 
-export const newContender = (setup: Setup): Contender => ({ setup, log: [], outcome: 'running', sleeps: false })
+export const newContender = (setup: Setup): Contender => ({
+  setup,
+  log: [],
+  from: 0,
+  phase: 'staking',
+  outcome: 'running',
+  sleeps: false,
+})
+
+/** Two contenders with the same key, in equal worlds, go on alike. */
+export const keyOf = ({ log, from, phase, outcome, sleeps }: Contender): unknown =>
+  outcome === 'running' ? [phase, log.slice(from), sleeps] : outcome
+
+const READ_BYTES = 512
 
 class Suspended extends Error {}
 const fail = (code: string): never => {
@@ -68,11 +81,12 @@ export function advance(world: World, contender: Contender): void {
   ;(globalThis as { [key: symbol]: Map<string, unknown> | undefined })[Symbol.for('casky.locks')]?.clear()
   let cursor = 0
   let mayAct = true
-  const call = <T>(act: () => T): T => {
+  const call: Call = (act, phase) => {
     const logged = log[cursor++]
     if (logged === undefined) {
       if (!mayAct) throw new Suspended()
       mayAct = false
+      if (phase !== undefined) Object.assign(contender, { phase, from: log.length })
       try {
         const value = act()
         log.push({ value })
@@ -83,7 +97,7 @@ export function advance(world: World, contender: Contender): void {
       }
     }
     if ('error' in logged) throw Object.assign(new Error(logged.error.code), { code: logged.error.code })
-    return logged.value as T
+    return logged.value as ReturnType<typeof act>
   }
   contender.sleeps = false
   try {
@@ -103,7 +117,7 @@ export function advance(world: World, contender: Contender): void {
     const lock = step.value
     call(() => {
       world.inside[setup.id] = true
-    })
+    }, 'holding')
     call(() => {
       world.inside[setup.id] = false
     })
@@ -129,7 +143,7 @@ function connectTo(world: World, path: string): Evidence {
   return node !== undefined && isLive(world, node.owner) ? 'alive' : 'dead'
 }
 
-type Call = <T>(act: () => T) => T
+type Call = <T>(act: () => T, phase?: Contender['phase']) => T
 
 function hostOf(world: World, setup: Setup, call: Call): Host {
   const paths: string[] = []
@@ -142,20 +156,22 @@ function hostOf(world: World, setup: Setup, call: Call): Host {
     })
     return paths.push(path) - 1
   }
-  const half = (directory: string, isFirst: boolean) =>
-    call(() => {
+  const half = (directory: string, isFirst: boolean) => {
+    const list = () => {
       const wantsLow = (setup.listsFirst === 'low') === isFirst
       const names = Array.from(world.files.keys(), (path) => path.slice(directory.length + 1))
-      return names.filter((name) => isLow(name) === wantsLow)
-    })
+      return names.filter((name) => isLow(name) === wantsLow).sort()
+    }
+    return isFirst ? call(list, 'looking') : call(list)
+  }
   let tokens = 0
   const known: Partial<Host> = {
     open: openPath,
     close: () => {},
-    status: (file) => ({ bytes: call(() => world.files.get(paths[file]!)?.content.length ?? 0), links: 1 }),
+    status: () => ({ bytes: READ_BYTES, links: 1 }),
     read: (file, into, at) => {
       const content = call(() => world.files.get(paths[file]!)?.content ?? '')
-      return new TextEncoder().encodeInto(content, into.subarray(at)).written
+      return new TextEncoder().encodeInto(content.padEnd(READ_BYTES), into.subarray(at)).written
     },
     write: (file, from, at, bytes) => {
       const text = new TextDecoder().decode(from.subarray(at, at + bytes))
@@ -165,18 +181,13 @@ function hostOf(world: World, setup: Setup, call: Call): Host {
       })
       return bytes
     },
-    inspect: (path) =>
-      call(() => {
-        const node = world.files.get(path)
-        // Each process sees another device, for they share this one's list of held locks.
-        if (node !== undefined) return { kind: 'file' as const, bytes: node.content.length, identity: `${setup.id}:2` }
-        if (!world.directories.has(path)) return undefined
-        return { kind: 'directory' as const, bytes: 0, identity: `${setup.id}:1` }
-      }),
-    list: (directory) => [...half(directory, true), ...half(directory, false)],
-    makeDirectory: (path) => {
-      call(() => world.directories.add(path) && undefined)
+    inspect: (path) => {
+      // Each process sees another device, for they share this one's list of held locks.
+      if (path.endsWith('/LOCK')) return { kind: 'directory' as const, bytes: 0, identity: `${setup.id}:1` }
+      // Whatever comes between this and the open, the open will meet.
+      return { kind: 'file' as const, bytes: 0, identity: `${setup.id}:2` }
     },
+    list: (directory) => [...half(directory, true), ...half(directory, false)],
     rename: (from, to) =>
       call(() => {
         const node = world.files.get(from) ?? fail('ENOENT')
