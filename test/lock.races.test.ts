@@ -14,9 +14,14 @@ import {
 const TOKENS = ['10', '20', '30']
 type ListsFirst = 'low' | 'high'
 
-function contenders(kinds: BeaconKind[], order: number[], listsFirst: ListsFirst[]): Contender[] {
+function contenders(
+  kinds: BeaconKind[],
+  order: number[],
+  listsFirst: ListsFirst[],
+  rounds = [1, 1, 1],
+): Contender[] {
   return kinds.map((beacon, id) =>
-    newContender({ id, token: TOKENS[order[id]!]!, beacon, listsFirst: listsFirst[id]! }),
+    newContender({ id, token: TOKENS[order[id]!]!, beacon, listsFirst: listsFirst[id]! }, rounds[id]),
   )
 }
 
@@ -29,9 +34,9 @@ function expectGoodEnd(world: World, all: Contender[]): void {
   for (const { outcome, error } of all) if (outcome === 'failed') throw error
   if (world.alive.every(Boolean))
     expect(
-      all.map(({ outcome }) => outcome),
+      all.some(({ wins }) => wins > 0),
       'somebody gets in',
-    ).toContain('done')
+    ).toBe(true)
   const { beacon } = all[0]!.setup
   const last = newContender({ id: world.alive.length - 1, token: '40', beacon, listsFirst: 'low' })
   for (let steps = 0; last.outcome === 'running' && steps < 500; steps++) advance(world, last)
@@ -81,30 +86,23 @@ function exploreAll(start: Contender[], mayKill: boolean): { states: number; win
   return { states: seen.size, winners }
 }
 
-const LISTINGS: ListsFirst[][] = [
-  ['low', 'low'],
-  ['high', 'low'],
-  ['low', 'high'],
-  ['high', 'high'],
-]
+describe('two race, in every order of their steps, with a death at every step', () => {
+  const cases: [BeaconKind, ListsFirst[]][] = [
+    ['socket', ['low', 'high']],
+    ['socket', ['high', 'low']],
+    ['fileLock', ['low', 'high']],
+    ['pid', ['high', 'high']],
+  ]
+  test.each(cases)('beacon %s, listing %s: never two writers, and the next gets in', (kind, listing) => {
+    const { states, winners } = exploreAll(contenders([kind, kind], [0, 1], listing), true)
+    expect(states).toBeGreaterThan(5_000)
+    expect([...winners].sort()).toEqual([0, 1])
+  })
 
-describe('two race, in every order of their steps', () => {
-  for (const kind of ['socket', 'fileLock', 'pid'] as const) {
-    test(`beacon ${kind}: never two writers, never none, nothing left behind`, () => {
-      for (const listing of kind === 'socket' ? LISTINGS : LISTINGS.slice(0, 2)) {
-        const { states, winners } = exploreAll(contenders([kind, kind], [0, 1], listing), false)
-        expect(states).toBeGreaterThan(1_000)
-        expect([...winners].sort()).toEqual([0, 1])
-      }
-    })
-  }
-
-  for (const kind of ['socket', 'fileLock', 'pid'] as const) {
-    test(`beacon ${kind}, and one is killed at any step: never two writers, and the next gets in`, () => {
-      const { states } = exploreAll(contenders([kind, kind], [0, 1], ['low', 'high']), true)
-      expect(states).toBeGreaterThan(5_000)
-    })
-  }
+  test('one that tidied up a live one is found out when it comes back', () => {
+    const { states } = exploreAll(contenders(['socket', 'socket'], [0, 1], ['low', 'low'], [1, 2]), false)
+    expect(states).toBeGreaterThan(10_000)
+  })
 })
 
 test('three race, in random orders with random deaths: never two writers, and the next gets in', () => {
@@ -115,7 +113,7 @@ test('three race, in random orders with random deaths: never two writers, and th
   }
   const pick = <T>(from: readonly T[]): T => from[random(from.length)]!
   let wins = 0
-  for (let round = 0; round < 700; round++) {
+  for (let round = 0; round < 400; round++) {
     const kinds = [0, 1, 2].map(() => pick(['socket', 'fileLock', 'pid'] as const))
     const listings = kinds.map(() => pick(['low', 'high'] as const))
     const order = pick([
@@ -144,5 +142,5 @@ test('three race, in random orders with random deaths: never two writers, and th
     wins += all.filter(({ outcome }) => outcome === 'done').length
     expectGoodEnd(world, all)
   }
-  expect(wins).toBeGreaterThan(700)
+  expect(wins).toBeGreaterThan(400)
 })

@@ -50,13 +50,18 @@ export interface Contender {
   from: number
   phase: 'staking' | 'looking' | 'holding'
   outcome: Outcome
+  /** How many times it is to get in before it is done. */
+  rounds: number
+  wins: number
   /** It sleeps until someone else has moved. */
   sleeps: boolean
   error?: unknown
 }
 
-export const newContender = (setup: Setup): Contender => ({
+export const newContender = (setup: Setup, rounds = 1): Contender => ({
   setup,
+  rounds,
+  wins: 0,
   log: [],
   from: 0,
   phase: 'staking',
@@ -65,8 +70,8 @@ export const newContender = (setup: Setup): Contender => ({
 })
 
 /** Two contenders with the same key, in equal worlds, go on alike. */
-export const keyOf = ({ log, from, phase, outcome, sleeps }: Contender): unknown =>
-  outcome === 'running' ? [phase, log.slice(from), sleeps] : outcome
+export const keyOf = ({ log, from, phase, outcome, rounds, sleeps }: Contender): unknown =>
+  outcome === 'running' ? [phase, rounds, log.slice(from), sleeps] : outcome
 
 const READ_BYTES = 512
 
@@ -101,7 +106,7 @@ export function advance(world: World, contender: Contender): void {
   }
   contender.sleeps = false
   try {
-    const host = hostOf(world, setup, call)
+    const host = hostOf(world, contender, call)
     const steps = acquireLock(host, beaconOf(world, setup, call, host), '/db')
     let step = steps.next()
     while (!step.done) {
@@ -123,7 +128,10 @@ export function advance(world: World, contender: Contender): void {
     })
     lock.release()
     if (cursor > log.length) return
-    contender.outcome = 'done'
+    contender.rounds--
+    contender.wins++
+    if (contender.rounds === 0) contender.outcome = 'done'
+    else Object.assign(contender, { log: [], from: 0, phase: 'staking' })
   } catch (error) {
     if (cursor > log.length || error instanceof Suspended) return
     contender.outcome = (error as { code?: string }).code === 'CASKY_LOCKED' ? 'locked' : 'failed'
@@ -145,7 +153,7 @@ function connectTo(world: World, path: string): Evidence {
 
 type Call = <T>(act: () => T, phase?: Contender['phase']) => T
 
-function hostOf(world: World, setup: Setup, call: Call): Host {
+function hostOf(world: World, { setup, rounds }: Contender, call: Call): Host {
   const paths: string[] = []
   const openPath = (path: string, mode: string): FileHandle => {
     call(() => {
@@ -199,7 +207,7 @@ function hostOf(world: World, setup: Setup, call: Call): Host {
         if (!world.files.delete(path)) fail('ENOENT')
       }),
     nowMs: () => 1_000,
-    random: (bytes) => new Uint8Array(bytes).fill(Number.parseInt(setup.token, 16) + tokens++),
+    random: (bytes) => new Uint8Array(bytes).fill(Number.parseInt(setup.token, 16) + 4 * rounds + tokens++),
   }
   return known as Host
 }

@@ -1,0 +1,3 @@
+const casky = require('casky')
+
+import('./worker.mjs').then(({ serve }) => serve(casky))

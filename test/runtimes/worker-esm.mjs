@@ -1,0 +1,4 @@
+import * as casky from 'casky'
+import { serve } from './worker.mjs'
+
+await serve(casky)
