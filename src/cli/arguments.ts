@@ -49,4 +49,3 @@ export function example(command: Command, ...lines: string[]): Command {
   const title = lines.length > 1 ? 'Examples' : 'Example'
   return command.addHelpText('after', `\n${title}:\n${lines.map((line) => `  ${line}\n`).join('')}`)
 }
-

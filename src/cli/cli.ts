@@ -11,3 +11,6 @@ export interface Cli {
 
 /** What a command comes to: its exit code. */
 export type Outcome = Promise<number>
+
+/** Hands what a command comes to to the program. */
+export type Run = (outcome: Outcome) => Promise<void>

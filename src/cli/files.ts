@@ -1,5 +1,5 @@
 // The only file of the command line that imports node:fs: what imports read, and standard output.
-import { Buffer } from 'node:buffer'
+import type { Buffer } from 'node:buffer'
 import * as fs from 'node:fs'
 import * as net from 'node:net'
 import { FAILED, Failure, OutputClosed, USAGE } from './exit'

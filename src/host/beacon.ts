@@ -124,6 +124,8 @@ function socketAddress(host: Host, directory: string, name: string): (Held & { p
 }
 
 function listen(path: string): Held | undefined {
+  // In Deno, children would inherit what node:net listens on, and outlive us with it.
+  if (deno !== undefined && !WINDOWS) return listenInDeno(deno, path)
   const server = createServer((connection) => {
     connection.on('error', () => {})
     connection.destroy()
@@ -138,9 +140,27 @@ function listen(path: string): Held | undefined {
     return undefined
   }
   server.unref()
+  return keep(() => server.close())
+}
+
+function listenInDeno({ listen }: NonNullable<typeof deno>, path: string): Held | undefined {
+  try {
+    const listener = listen({ transport: 'unix', path })
+    listener.unref()
+    const hangUp = async () => {
+      for await (const connection of listener) connection.close()
+    }
+    hangUp().catch(() => {})
+    return keep(() => listener.close())
+  } catch {
+    return undefined
+  }
+}
+
+function keep(release: () => void): Held {
   const held: Held = {
     release: () => {
-      if (lit.delete(held)) server.close()
+      if (lit.delete(held)) release()
     },
   }
   lit.add(held)
@@ -238,13 +258,7 @@ function withDenoFile<T extends string>(
       if (outcome !== 'keep') file.close()
     }
     if (outcome !== 'keep') return outcome
-    const held: Held = {
-      release: () => {
-        if (lit.delete(held)) file.close()
-      },
-    }
-    lit.add(held)
-    return held
+    return keep(() => file.close())
   } catch {
     return undefined
   }

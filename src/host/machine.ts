@@ -24,9 +24,14 @@ interface DenoLike {
   version: { deno: string }
   permissions: { querySync(what: { name: string }): { state: string } }
   openSync(path: string, options: { read: boolean }): DenoFile
+  listen(on: { transport: 'unix'; path: string }): DenoListener
 }
 export interface DenoFile {
   tryLockSync?(exclusive: boolean): boolean
+  close(): void
+}
+export interface DenoListener extends AsyncIterable<{ close(): void }> {
+  unref(): void
   close(): void
 }
 export const deno = (globalThis as { Deno?: DenoLike }).Deno

@@ -1,7 +1,7 @@
 // The built package on Node, Bun and Deno, by import and by require: each alone, and all on one store.
 import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { newProject, type Project } from './package'
 import { bunRuntime, denoRuntime, denoSandbox, node, type Runtime, start } from './runtime'
 // @ts-expect-error plain JavaScript, for the runtimes' sake
@@ -20,10 +20,12 @@ beforeAll(() => {
   cpSync(join(import.meta.dirname, 'cases'), join(project.directory, 'cases'), { recursive: true })
 })
 
-afterAll(async () => {
+// A test that fails, or takes too long, leaves its processes behind.
+afterEach(async () => {
   for (const each of alive) await each.kill()
-  project?.remove()
 })
+
+afterAll(() => project?.remove())
 
 function newPath(): string {
   const path = join(project.directory, 'stores', String(++stores))

@@ -60,7 +60,7 @@ export default {
       ['CASKY_INVALID_BATCH', null, 'null'],
       ['CASKY_INVALID_KEY', put('', '2'), 'empty'],
       ['CASKY_INVALID_KEY', put('\ud800', '2'), 'surrogate'],
-      ['CASKY_INVALID_VALUE', put('b', 2), 'number'],
+      ['CASKY_INVALID_VALUE', put('b', 2), 'a string'],
       ['CASKY_INVALID_VALUE', put('b', 'lone \udfff'), 'surrogate'],
       ['CASKY_INVALID_TTL', put('b', '2', { ttlMs: 0 }), 'ttlMs'],
     ]

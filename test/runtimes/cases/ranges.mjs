@@ -8,15 +8,19 @@ const compare = (a, b) => Buffer.compare(encoder.encode(a), encoder.encode(b))
 function someKeys() {
   const letters = ['a', 'b', '/', 'é', '\uFFFD', '😀', '\0']
   const keys = new Set()
-  let state = 12_345
-  while (keys.size < 400) {
+  let state = 1
+  const random = (below) => {
+    // xorshift32
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    return (state >>> 0) % below
+  }
+  for (let i = 0; i < 600; i++) {
     let key = ''
-    for (let length = 1 + (keys.size % 6); length > 0; length--) {
-      state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0
-      key += letters[(state >>> 16) % letters.length]
-    }
+    for (let length = 1 + random(6); length > 0; length--) key += letters[random(letters.length)]
     keys.add(key)
-    if (state % 3 === 0) keys.add(`${key}a`)
+    if (random(3) === 0) keys.add(`${key}a`)
   }
   return [...keys]
 }
@@ -43,7 +47,7 @@ export default {
     for (const mark of marks) {
       ranges.push({ prefix: mark }, { gt: mark }, { gte: mark }, { lt: mark }, { lte: mark })
       for (const other of marks) ranges.push({ gte: mark, lt: other }, { gt: mark, lte: other })
-      ranges.push({ prefix: mark.slice(0, 1), gt: mark })
+      ranges.push({ prefix: [...mark][0], gt: mark })
     }
     let listed = 0
     for (const range of ranges) {
