@@ -31,6 +31,16 @@ import { recordFields } from './segment'
 import { type Stats, statsOf } from './stats'
 import { describe } from './wording'
 
+let construct: (rooms: Rooms, settings: Settings) => Casky<KeyEncoding, ValueEncoding>
+
+/** The store that these rooms make. Its types follow the settings, which the compiler can't see. */
+export function storeOf<K extends KeyEncoding, V extends ValueEncoding>(
+  rooms: Rooms,
+  settings: Settings,
+): Casky<K, V> {
+  return construct(rooms, settings) as unknown as Casky<K, V>
+}
+
 /**
  * An open store; `open` and `openSync` make one. Reads are synchronous. A write is visible to reads at once, and its
  * promise resolves once it is as durable as the store's `sync` option asks; every error of a call that returns a
@@ -44,8 +54,11 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
   #isOpen = true
   #closing: Promise<void> | undefined
 
-  /** @internal Stores are opened by `open` and `openSync`. */
-  constructor(rooms: Rooms, settings: Settings) {
+  static {
+    construct = (rooms, settings) => new Casky(rooms, settings)
+  }
+
+  private constructor(rooms: Rooms, settings: Settings) {
     this.#rooms = rooms
     this.#keys = new KeyCodec(settings.keyEncoding)
     this.#values = new ValueEncoder(settings.valueEncoding)
@@ -104,6 +117,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     const expiresAtMs = options === undefined ? undefined : expiryOf(options, host.nowMs())
     this.#keys.check(key)
     const stored = this.#values.prepare(value)
+    this.#writing() // A codec of the caller's may have closed the store meanwhile.
     const expiryBytes = expiresAtMs === undefined ? 0 : RECORD_EXPIRY_BYTES
     // A UTF-16 unit becomes at most three bytes of UTF-8; a Uint8Array's length is a third of that bound.
     const bound = RECORD_HEADER_BYTES + expiryBytes + (key.length + stored.length) * 3
@@ -180,7 +194,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     const { writer } = this.#writing()
     const { host, kernels } = this.#rooms
     const writes = prepareBatch(operations, this.#keys, this.#values, host.nowMs())
-    this.#writing()
+    this.#writing() // As in #put.
     appendAll(kernels, writer, this.#keys, this.#values, writes)
   }
 
@@ -296,7 +310,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     const { host, ledger, writing } = this.#opened()
     const range = rangeOf(options, this.#keys, call)
     // What the view points to must stay where it is: the filling group goes to its segment first.
-    if (writing !== undefined && writing.writer.memtable.count > 0) writing.writer.commit()
+    writing?.writer.tryCommit()
     return { view: new OrderedView(ledger.keydir, range, host.nowMs()), skipsDamaged: range.skipsDamaged }
   }
 
@@ -356,13 +370,13 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
   /** Forgets the entries that have expired, and returns how many. They were invisible before; this frees their memory. */
   async expire(): Promise<number> {
     const { host, kernels, ledger, writing } = this.#opened()
-    writing?.writer.commit()
+    writing?.writer.tryCommit()
     return ledger.sweep(kernels, host.nowMs())
   }
 
   stats(): Stats {
     const rooms = this.#opened()
-    rooms.writing?.writer.commit()
+    rooms.writing?.writer.tryCommit()
     return statsOf(rooms, this.size)
   }
 
@@ -375,7 +389,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
   async check(options?: { onProgress?: (progress: CheckProgress) => void }): Promise<HealthReport> {
     const { host, catalog, health, writing } = this.#opened()
     const { onProgress } = checkNames(options, ['onProgress'], 'check')
-    writing?.writer.commit()
+    writing?.writer.tryCommit()
     for (const progress of check(host, catalog, health)) {
       if (typeof onProgress === 'function') onProgress(progress)
       await new Promise<void>((resolve) => host.soon(resolve))

@@ -5,7 +5,7 @@ import type { FileHandle, Host } from './host/host'
 import type { ManifestEntry, SegmentState } from './manifest'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
 
-/** Reading more segments than this at a time closes the one read longest ago. */
+/** Reading from more segments than this closes the file that was opened first. */
 const OPEN_FILES_MAX = 128
 
 export interface Segment {

@@ -1,5 +1,5 @@
 // The ways in: open a store, or look at its log, on this machine's host.
-import { Casky } from './casky'
+import { type Casky, storeOf } from './casky'
 import { type DumpedRecord, dump as dumpOn } from './dump'
 import type { KeyEncoding, ValueEncoding } from './encoding'
 import { CaskyError } from './errors'
@@ -62,7 +62,7 @@ export async function openOn<K extends KeyEncoding, V extends ValueEncoding>(
         step = steps.next(await beacon.answer(host, wait))
       }
     }
-    return new Casky<K, V>(step.value, settings)
+    return storeOf<K, V>(step.value, settings)
   } catch (error) {
     throw ended(steps, error)
   }
@@ -96,7 +96,7 @@ export function openSyncOn<K extends KeyEncoding, V extends ValueEncoding>(
         step = steps.next(beacon.answerSync(host, wait))
       }
     }
-    return new Casky<K, V>(step.value, settings)
+    return storeOf<K, V>(step.value, settings)
   } catch (error) {
     throw ended(steps, error)
   }

@@ -149,12 +149,17 @@ export class Writer {
 
   private commitAndSync(): void {
     if (this.isClosed) return
+    this.tryCommit()
+    this.startSync()
+  }
+
+  /** As `commit`, for those who don't answer for the group: its own promise carries the error. */
+  tryCommit(): void {
     try {
       this.commit()
     } catch {
-      // The group's own promise carries the error.
+      // Where it failed the group is gone.
     }
-    this.startSync()
   }
 
   /** Takes the filling group to the segment. Where that fails it throws, and the group is gone without a trace. */

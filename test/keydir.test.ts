@@ -103,6 +103,25 @@ describe('the keydir', () => {
     expect(keydir.memoryBytes / 1_000_000 - 16).toBeGreaterThan(16)
   })
 
+  test('goes on in another table where keys were made to fill one', () => {
+    const random = randomFrom(10)
+    const keydir = new Keydir(1000)
+    const model = new Map<string, Place>()
+    for (let step = 0; step < 5000; step++) {
+      const key = `${Math.floor(random() * 300)} ${'k'.repeat(Math.floor(random() * 3) * 50)}`
+      const bytes = Buffer.from(key)
+      const place = placeAt(step, bytes.length, random() < 0.3 ? 2 ** 40 + step : undefined)
+      const hashLow = (bytes.length * 0x0101_0101) >>> 0
+      if (random() < 0.7) {
+        expect(keydir.put(hashLow, 0, bytes, 0, bytes.length, place)).toBe(model.has(key))
+        model.set(key, place)
+      } else {
+        expect(keydir.remove(hashLow, 0, bytes, 0, bytes.length)).toBe(model.delete(key))
+      }
+    }
+    expect(contents(keydir)).toEqual(model)
+  })
+
   test('gives back the room of removed keys when it next grows', () => {
     const keydir = new Keydir()
     for (let round = 0; round < 20; round++) {

@@ -157,20 +157,17 @@ function startTicksOf(pid: number): string {
 }
 
 describe('LOCK', () => {
-  test.each(['EACCES', 'EROFS', 'EPERM'])(
-    'that can not be made (%s): the error proposes readOnly',
-    (code) => {
-      const makeDirectory = () => {
-        throw Object.assign(new Error(code), { code })
-      }
-      expect(() => take(freshFolder(), nodeBeacon, { ...nodeHost, makeDirectory })).toThrow(
-        expect.objectContaining({
-          code: 'CASKY_IO',
-          message: expect.stringMatching(`${code}.*readOnly: true`),
-        }),
-      )
-    },
-  )
+  test.each(['EACCES', 'EROFS', 'EPERM'])('that cannot be made (%s): the error proposes readOnly', (code) => {
+    const makeDirectory = () => {
+      throw Object.assign(new Error(code), { code })
+    }
+    expect(() => take(freshFolder(), nodeBeacon, { ...nodeHost, makeDirectory })).toThrow(
+      expect.objectContaining({
+        code: 'CASKY_IO',
+        message: expect.stringMatching(`${code}.*readOnly: true`),
+      }),
+    )
+  })
 
   test('that is a file, or a link to a directory, is no lock', () => {
     for (const make of [
@@ -370,7 +367,7 @@ describe.runIf(process.platform === 'linux')('without a beacon', () => {
       'another-process',
       { ...nodeBeacon, isShared: () => true },
     ],
-  ] as const)('%s it can not be told: refused, naming the file to remove', (_, claim, where, beacon) => {
+  ] as const)('%s it cannot be told: refused, naming the file to remove', (_, claim, where, beacon) => {
     const directory = freshFolder()
     const path = forge(directory, { pid: process.ppid, ...claim })
     writeFileSync(path.replace('claim', 'held'), '')

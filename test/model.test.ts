@@ -58,24 +58,24 @@ const values = fc.oneof(
   fc.constantFrom('', 'x'.repeat(900), 'y'.repeat(5000), 'z'.repeat(300_000)),
 )
 const ttls = fc.option(fc.integer({ min: 1, max: 60 }), { nil: undefined, freq: 2 })
-const operations = fc.array(fc.record({ key: keys, value: values, ttlMs: ttls, isDelete: fc.boolean() }), {
+const operations = fc.array(fc.record({ key: someKeys, value: values, ttlMs: ttls, isDelete: fc.boolean() }), {
   maxLength: 12,
 })
 
 const commands = [
-  fc.tuple(keys, values, ttls).map(([key, value, ttlMs]) =>
+  fc.tuple(someKeys, values, ttls).map(([key, value, ttlMs]) =>
     command(`put ${key} ${value.length} ${ttlMs}`, (model, { db }) => {
       void db.put(key, value, ttlMs === undefined ? {} : { ttlMs })
       write(model, key, value, ttlMs)
     }),
   ),
-  fc.tuple(keys, values).map(([key, value]) =>
+  fc.tuple(someKeys, values).map(([key, value]) =>
     command(`putSync ${key} ${value.length}`, (model, { db }) => {
       db.putSync(key, value)
       write(model, key, value, undefined)
     }),
   ),
-  keys.map((key) =>
+  someKeys.map((key) =>
     command(`delete ${key}`, (model, { db }) => {
       expect(db.deleteSync(key)).toBe(modelValue(model, key) !== undefined)
       model.entries.delete(key)
@@ -97,13 +97,13 @@ const commands = [
       },
     ),
   ),
-  keys.map((key) =>
+  someKeys.map((key) =>
     command(`get ${key}`, (model, { db }) => {
       expect(db.get(key)).toBe(modelValue(model, key))
       expect(db.has(key)).toBe(modelValue(model, key) !== undefined)
     }),
   ),
-  fc.tuple(keys, fc.boolean(), fc.integer({ min: 0, max: 4 })).map(([prefix, reverse, limit]) =>
+  fc.tuple(someKeys, fc.boolean(), fc.integer({ min: 0, max: 4 })).map(([prefix, reverse, limit]) =>
     command(`list ${prefix} ${reverse} ${limit}`, (model, { db }) => {
       const expected = live(model).filter(([key]) => key.startsWith(prefix))
       if (reverse) expected.reverse()

@@ -52,10 +52,15 @@ async function usage(error: CommanderError): Promise<number> {
   // Help on standard error, where no command was given.
   if (error.code === 'commander.help') return USAGE
   const text = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ')
-  const dash = error.code === 'commander.unknownOption' ? '; what begins with a dash goes behind --' : ''
-  const help = text.includes('Did you mean') || dash !== '' ? '' : '; see `casky --help`'
-  messages.say(`${text}${dash}${help}`)
+  messages.say(`${text.replace(/\.$/, '')}${hintFor(error.code, text)}`)
   return USAGE
+}
+
+function hintFor(code: string, text: string): string {
+  if (text.includes('Did you mean')) return ''
+  return code === 'commander.unknownOption'
+    ? '; a key or value that begins with a dash goes behind --'
+    : '; see `casky --help`'
 }
 
 process.stderr.on('error', () => {})

@@ -30,7 +30,7 @@ export function picture(stats: Stats, path: string, width: number, hasColour: bo
   const total = liveBytes + deadBytes
   const lines = [
     fit(oneLine(path), style.width),
-    row('entries', countOf(stats.entries, 'entry', 'entries')),
+    row('entries', numberOf(stats.entries)),
     ...(stats.expired > 0 ? [row('', `${numberOf(stats.expired)} expired, not swept yet`)] : []),
     row('sequence', `${numberOf(stats.lastSequence)} is the last`),
     row('on disk', `${sizeOf(stats.bytes)} in ${countOf(stats.segments.length, 'segment')}`),

@@ -19,14 +19,21 @@ export class Keydir {
   /** The place that `find` found, or that `put` and `remove` took out of use. */
   readonly found: Place = emptyPlace()
 
+  /** `tableWordsMax`: for tests, as Table has it. */
+  constructor(private readonly tableWordsMax?: number) {}
+
   /** Looks for the key at `source[at..]` with this 64-bit hash; fills `found` and says whether it is there. */
   find(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
-    const table = this.tables[hashHigh >>> TABLE_SHIFT]
-    if (table === undefined) return false
-    const slot = table.find(hashLow >>> 8, source, at, keyBytes)
-    if (slot < 0) return false
-    table.read(slot, this.found)
-    return true
+    let table = this.tables[hashHigh >>> TABLE_SHIFT]
+    while (table !== undefined) {
+      const slot = table.find(hashLow >>> 8, source, at, keyBytes)
+      if (slot >= 0) {
+        table.read(slot, this.found)
+        return true
+      }
+      table = table.next
+    }
+    return false
   }
 
   /** Brings in the cache line that a later call for this hash begins at. */
@@ -43,39 +50,52 @@ export class Keydir {
     keyBytes: number,
     place: Place,
   ): boolean {
-    const index = hashHigh >>> TABLE_SHIFT
-    let table = this.tables[index]
-    if (table === undefined) {
-      table = new Table()
-      this.tables[index] = table
-      this.tableBytes += table.memoryBytes
-    }
     const hash24 = hashLow >>> 8
-    const slot = table.find(hash24, source, at, keyBytes)
     if (place.expiresAtMs !== undefined) this.expiries.add(place.expiresAtMs)
-    if (slot >= 0) {
+    let replaces = false
+    let table = this.tables[hashHigh >>> TABLE_SHIFT]
+    for (; table !== undefined; table = table.next) {
+      const slot = table.find(hash24, source, at, keyBytes)
+      if (slot < 0) continue
       table.read(slot, this.found)
       if (this.found.expiresAtMs !== undefined) this.expiries.remove(this.found.expiresAtMs)
       if (table.update(slot, place)) return true
       table.remove(slot)
+      replaces = true
+      break
     }
-    this.tableBytes += table.insert(hash24, source, at, keyBytes, place)
-    if (slot < 0) this.count++
-    return slot >= 0
+    const roomy = this.tableWithRoom(hashHigh >>> TABLE_SHIFT, keyBytes)
+    this.tableBytes += roomy.insert(hash24, source, at, keyBytes, place)
+    if (!replaces) this.count++
+    return replaces
+  }
+
+  private tableWithRoom(index: number, keyBytes: number): Table {
+    let last: Table | undefined
+    for (let table = this.tables[index]; table !== undefined; table = table.next) {
+      if (table.hasRoom(keyBytes)) return table
+      last = table
+    }
+    const table = new Table(this.tableWordsMax)
+    this.tableBytes += table.memoryBytes
+    if (last === undefined) this.tables[index] = table
+    else last.next = table
+    return table
   }
 
   /** Removes the key; true where it was there, with its place in `found`. */
   remove(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
-    const table = this.tables[hashHigh >>> TABLE_SHIFT]
-    if (table === undefined) return false
-    const slot = table.find(hashLow >>> 8, source, at, keyBytes)
-    if (slot < 0) return false
-    table.read(slot, this.found)
-    if (this.found.expiresAtMs !== undefined) this.expiries.remove(this.found.expiresAtMs)
-    table.remove(slot)
-    this.count--
-    invariant(this.count >= 0, 'the keydir never counts below zero')
-    return true
+    for (let table = this.tables[hashHigh >>> TABLE_SHIFT]; table !== undefined; table = table.next) {
+      const slot = table.find(hashLow >>> 8, source, at, keyBytes)
+      if (slot < 0) continue
+      table.read(slot, this.found)
+      if (this.found.expiresAtMs !== undefined) this.expiries.remove(this.found.expiresAtMs)
+      table.remove(slot)
+      this.count--
+      invariant(this.count >= 0, 'the keydir never counts below zero')
+      return true
+    }
+    return false
   }
 
   /** Entries that have not expired at `nowMs`. */
@@ -92,7 +112,9 @@ export class Keydir {
   /** Calls `visit` for each entry, expired ones included, in no order; it must not change the keydir. */
   forEach(visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void): void {
     const place = emptyPlace()
-    for (const table of this.tables) table?.forEach(place, visit)
+    for (const head of this.tables) {
+      for (let table = head; table !== undefined; table = table.next) table.forEach(place, visit)
+    }
   }
 
   /** Bytes of memory held, the keys' own among them. */

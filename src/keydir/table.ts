@@ -46,12 +46,17 @@ function grownLength(words: number): number {
 }
 
 export class Table {
+  /** Goes on where this table is full, which takes keys made to meet in one sub-table. */
+  next: Table | undefined
   private heap = new Uint32Array(HEAP_WORDS_MIN)
   private heapBytes = new Uint8Array(this.heap.buffer)
   private slots = new Uint32Array(SLOTS_MIN)
   private usedWords = 0
   private deadWords = 0
   count = 0
+
+  /** Tests lower the limit. */
+  constructor(private readonly heapWordsMax = HEAP_WORDS_MAX) {}
 
   get memoryBytes(): number {
     return this.heap.byteLength + this.slots.byteLength
@@ -140,6 +145,11 @@ export class Table {
     }
   }
 
+  /** Whether a key of so many bytes still fits; a slot can't point further than 64 MiB. */
+  hasRoom(keyBytes: number): boolean {
+    return this.usedWords + FIXED_WORDS + EXPIRY_WORDS + ((keyBytes + 3) >>> 2) <= this.heapWordsMax
+  }
+
   /** Adds a key that is known to be absent; returns by how many bytes that made the table larger. */
   insert(hash24: number, source: Uint8Array, at: number, keyBytes: number, place: Place): number {
     let grownBytes = 0
@@ -208,8 +218,8 @@ export class Table {
   private growHeap(words: number): number {
     const keepsDead = this.deadWords * 8 < this.usedWords
     const needed = (keepsDead ? this.usedWords : this.usedWords - this.deadWords) + words
-    invariant(needed <= HEAP_WORDS_MAX, 'the keys of one sub-table fit into 64 MiB')
-    const heap = new Uint32Array(Math.min(grownLength(needed), HEAP_WORDS_MAX))
+    invariant(needed <= this.heapWordsMax, 'the keys of one table fit into it')
+    const heap = new Uint32Array(Math.min(grownLength(needed), this.heapWordsMax))
     const old = this.heap
     if (keepsDead) {
       heap.set(old.subarray(0, this.usedWords))
