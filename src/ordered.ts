@@ -30,7 +30,9 @@ export class OrderedView {
       if (isInRange(range, keys, at, keyBytes)) this.add(place, keys, at, keyBytes)
     })
     this.order = new Uint32Array(this.count).map((_, i) => i)
+    // Without an order asked for, the order of the log: it reads each block once.
     if (range.isOrdered) this.order.sort((a, b) => this.compare(a, b))
+    else this.order.sort((a, b) => this.comparePlaces(a, b))
     if (range.reverse) this.order.reverse()
     if (range.limit < this.count) this.order = this.order.subarray(0, range.limit)
   }
@@ -71,6 +73,13 @@ export class OrderedView {
       rows[rowB + KEY_AT],
       rows[rowB + KEY_BYTES],
     )
+  }
+
+  private comparePlaces(a: number, b: number): number {
+    const { rows } = this
+    const rowA = a * ROW_NUMBERS
+    const rowB = b * ROW_NUMBERS
+    return rows[rowA + SEGMENT] - rows[rowB + SEGMENT] || rows[rowA + OFFSET] - rows[rowB + OFFSET]
   }
 
   get length(): number {

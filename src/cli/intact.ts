@@ -19,10 +19,6 @@ export function* intactEntries(
       continue
     }
     // It may have expired since the listing began.
-    if (value !== undefined) yield { key, value, expiresAtMs: expiryOf(store, key) }
+    if (value !== undefined) yield { key, value, expiresAtMs: store.expiresAtMs(key) }
   }
-}
-
-function expiryOf(store: Store, key: Uint8Array): number | undefined {
-  return (store as Store & { expiresAtMs?(key: Uint8Array): number | undefined }).expiresAtMs?.(key)
 }

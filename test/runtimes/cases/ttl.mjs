@@ -66,7 +66,7 @@ export default {
     })
   },
 
-  'ttlMs: 1 by the real clock': async (t) => {
+  'ttlMs by the real clock': async (t) => {
     const db = await t.open()
     const before = Date.now()
     db.putSync('a', '1', { ttlMs: 20 })
