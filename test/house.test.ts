@@ -31,7 +31,7 @@ function importsOf(file: string): { from: string; isTypeOnly: boolean }[] {
 }
 
 function floorOf(room: string): number {
-  return FLOORS.findIndex((rooms) => rooms.includes(room) || rooms.includes(`${dirname(room)}/*`))
+  return FLOORS.findIndex((rooms) => rooms.includes(room) || rooms.includes(`${room.split('/')[0]}/*`))
 }
 
 function roomOf(file: string): string {
