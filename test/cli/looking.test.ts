@@ -1,0 +1,272 @@
+// dump, check and stats.
+import * as fs from 'node:fs'
+import * as path from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { picture } from '../../src/cli/picture'
+import { openSync, type Stats } from '../../src/index'
+import {
+  casky,
+  contentsOf,
+  firstSegment,
+  flip,
+  freshPath,
+  hasTerminal,
+  makeStore,
+  offsetOf,
+  onTerminal,
+  useCli,
+} from './support'
+
+useCli()
+
+const LATER = 4_102_444_800_000
+
+function rows(text: string): Record<string, unknown>[] {
+  return text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+}
+
+/** A store of one segment with a bit of everything. */
+function mixedStore(): string {
+  const dir = freshPath()
+  const store = openSync(dir)
+  store.putSync('a', 'one')
+  store.putSync('late\n\u001b[31m', 'x', { expiresAtMs: LATER })
+  store.putSync(Buffer.from([0xff, 0]), 'bytes')
+  store.batchSync([
+    { type: 'put', key: 'b1', value: 'spoilt' },
+    { type: 'put', key: 'b2', value: 'x' },
+    { type: 'del', key: 'a' },
+  ])
+  store.closeSync()
+  return dir
+}
+
+describe('dump', () => {
+  test('a line a record', async () => {
+    const dir = mixedStore()
+    const { code, text, err } = await casky(['dump', dir])
+    expect({ code, err }).toEqual({ code: 0, err: '' })
+    expect(text.replaceAll('\n', '')).not.toMatch(/\p{Cc}/u)
+    const [file, heading, ...records] = text.trimEnd().split('\n')
+    expect(file).toBe(firstSegment(dir))
+    const at = heading.indexOf('kind')
+    const kinds = records.map((line) => line.slice(at, at + 6).trim())
+    expect(kinds).toEqual(['put', 'put', 'put', 'put', 'put', 'delete', 'seal'])
+    const keyAt = heading.lastIndexOf('key')
+    const keys = records.map((line) => line.slice(keyAt))
+    expect(keys).toEqual(['a', 'late\\n\\u{1b}[31m', '\\xff\\u{0}', 'b1', 'b2', 'a', ''])
+    expect(records[1]).toContain('2100-01-01T00:00:00.000Z')
+    expect(records[3]).toContain('first')
+    expect(records[5]).toContain('last')
+    expect(records[0]).toMatch(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/)
+  })
+
+  test('as JSON, of the store and of one file', async () => {
+    const dir = mixedStore()
+    const { code, text } = await casky(['dump', dir, '--json'])
+    expect(code).toBe(0)
+    const records = rows(text)
+    const file = firstSegment(dir)
+    expect(records.map(({ key }) => key)).toEqual([
+      'a',
+      'late\n\u001b[31m',
+      { base64: '/wA=' },
+      'b1',
+      'b2',
+      'a',
+      undefined,
+    ])
+    expect(records[0]).toEqual({
+      file,
+      offset: expect.any(Number),
+      bytes: expect.any(Number),
+      kind: 'put',
+      sequence: 1,
+      timeMs: expect.any(Number),
+      key: 'a',
+      valueBytes: 3,
+    })
+    expect(records[1].expiresAtMs).toBe(LATER)
+    expect(records[3].batch).toBe('first')
+    expect((await casky(['dump', file, '--json'])).text).toBe(text)
+  })
+
+  test('damage is marked, and exit code 1; a torn tail is no damage', async () => {
+    const dir = mixedStore()
+    flip(firstSegment(dir), offsetOf(dir, 'spoilt'))
+    flip(firstSegment(dir), offsetOf(dir, 'late'))
+    fs.appendFileSync(firstSegment(dir), 'torn')
+    const { code, text, err } = await casky(['dump', dir])
+    expect(code).toBe(1)
+    expect(err).toBe('casky: 2 damaged places in this log\n')
+    const marked = text.split('\n').filter((line) => line.startsWith('!!'))
+    expect(marked).toHaveLength(2)
+    expect(marked[0]).toContain('no valid record')
+    expect(marked[1]).toContain('b1 !! the value does not match its CRC')
+    expect(text.split('\n').filter((line) => line.startsWith('~~'))).toHaveLength(1)
+    const json = await casky(['dump', dir, '--json'])
+    expect(json.code).toBe(1)
+    const records = rows(json.text)
+    expect(records.filter(({ damage }) => damage !== undefined)).toHaveLength(2)
+    expect(records.at(-1)).toMatchObject({ kind: 'torn tail', bytes: 4 })
+    const torn = makeStore([['k', 'v']])
+    fs.appendFileSync(firstSegment(torn), 'torn')
+    expect(await casky(['dump', torn])).toMatchObject({ code: 0, err: '' })
+  })
+
+  test('what is no segment', async () => {
+    const file = freshPath()
+    fs.writeFileSync(file, 'hello')
+    const { code, err } = await casky(['dump', file])
+    expect(code).toBe(1)
+    expect(err).toMatch(/^casky: not a segment[^\n]*\n$/)
+  })
+})
+
+describe('check', () => {
+  test('a sound store', async () => {
+    const dir = mixedStore()
+    const { code, text, err } = await casky(['check', dir])
+    expect({ code, err }).toEqual({ code: 0, err: '' })
+    expect(text).toMatch(/^checked 1 segment, 6 records, \d+ bytes: no damage\n$/)
+    expect(await casky(['check', dir, '--quiet'])).toMatchObject({ code: 0, text: '' })
+    expect(rows((await casky(['check', dir, '--json'])).text)).toEqual([
+      {
+        ok: true,
+        segments: 1,
+        records: 6,
+        bytes: fs.statSync(firstSegment(dir)).size,
+        damage: [],
+        tornTails: [],
+      },
+    ])
+  })
+
+  test('damage and torn tails, a line each, and nothing changed', async () => {
+    const dir = mixedStore()
+    flip(firstSegment(dir), offsetOf(dir, 'spoilt'))
+    flip(firstSegment(dir), offsetOf(dir, 'late'))
+    fs.appendFileSync(firstSegment(dir), 'torn')
+    const before = contentsOf(dir)
+    const { code, text } = await casky(['check', dir])
+    expect(code).toBe(1)
+    const lines = text.trimEnd().split('\n')
+    expect(lines).toHaveLength(4)
+    const file = firstSegment(dir)
+    const value = offsetOf(dir, 'poilt') - 1
+    for (const line of lines.slice(0, 2)) expect(line.startsWith(`damage: ${file}, bytes `)).toBe(true)
+    expect(text).toContain(
+      `bytes ${value - 31} to ${value + 5} (37 bytes): the value does not match its CRC; sequence number 4; key "b1"`,
+    )
+    expect(text).toContain('no valid record can be read here; sequence number 2')
+    expect(lines[2]).toMatch(/^torn tail: .*\(4 bytes\)/)
+    expect(lines[3]).toMatch(/^checked 1 segment, .*: 2 damaged places, \d+ bytes; 1 torn tail$/)
+    const [json] = rows((await casky(['check', dir, '--json'])).text)
+    expect(json).toMatchObject({ ok: false, tornTails: [{ path: file, bytes: 4 }] })
+    expect((json.damage as { keys: unknown[] }[]).flatMap(({ keys }) => keys)).toEqual(['b1'])
+    expect(contentsOf(dir)).toEqual(before)
+  })
+
+  test('a segment that is missing', async () => {
+    const dir = makeStore([['k', 'v']])
+    fs.rmSync(path.join(dir, '0000000001.data'))
+    const { code, text } = await casky(['check', dir])
+    expect(code).toBe(1)
+    expect(text).toContain('it is missing')
+  })
+
+  test('torn tails alone are no damage', async () => {
+    const dir = makeStore([['k', 'v']])
+    fs.appendFileSync(firstSegment(dir), 'torn')
+    const { code, text } = await casky(['check', dir])
+    expect(code).toBe(0)
+    expect(text).toContain('no damage; 1 torn tail')
+  })
+})
+
+describe('stats', () => {
+  const stats: Stats = {
+    entries: 12_345_678,
+    expired: 12,
+    lastSequence: 99_999_999,
+    segments: [
+      [1, 268_435_456, 268_435_360, 0],
+      [2, 200_000_000, 90_000_000, 109_999_904],
+      [123, 5_000_000, 0, 4_999_904],
+      [4_294_967_295, 96, 0, 0],
+    ].map(([id, bytes, liveBytes, deadBytes]) => ({
+      id,
+      path: '/data/x',
+      state: 'sealed',
+      bytes,
+      liveBytes,
+      deadBytes,
+      records: 1_234_567,
+      firstSequence: 1,
+      lastSequence: 2,
+    })),
+    bytes: 473_435_552,
+    liveBytes: 358_435_360,
+    deadBytes: 114_999_808,
+    keydir: { bytes: 456_789_012, bytesPerKey: 37.04 },
+    cache: { bytes: 0, hits: 0, misses: 0 },
+    writes: { records: 0, groups: 0, largestGroupRecords: 0, syncs: 0 },
+    recovery: { segments: 4, scanned: 4, records: 5, bytesRead: 473_435_552, durationMs: 1234 },
+  }
+  const longPath = `/a/${'very/'.repeat(60)}long/path`
+
+  test.each([1, 40, 41, 60, 75, 76, 80, 120, 200, 1000])('fits into %i columns', (width) => {
+    const lines = picture(stats, longPath, width, false)
+    for (const line of lines) expect(line.length).toBeLessThanOrEqual(Math.max(40, width))
+    const text = lines.join('\n')
+    for (const part of ['12,345,678', '99,999,999', '37.0 bytes a key', '76%', '24%', '4294967295']) {
+      expect(text).toContain(part)
+    }
+    expect(text).not.toContain('\u001b')
+    const [first, second, third] = lines.slice(-4)
+    expect(first).toContain('█')
+    expect(first).not.toContain('░')
+    expect(second).toMatch(/█+░+$/)
+    expect(third).toMatch(/[^█]░+$/)
+  })
+
+  test('colours only where they are asked for', () => {
+    expect(picture(stats, '/data', 80, true).join('\n')).toContain('\u001b[32m█')
+  })
+
+  test('an empty store', async () => {
+    const dir = makeStore([])
+    const { code, text, err } = await casky(['stats', dir])
+    expect({ code, err }).toEqual({ code: 0, err: '' })
+    expect(text).toMatch(/entries +0\n/)
+    expect(text).not.toMatch(/NaN|Infinity|undefined/)
+  })
+
+  test('as text and as JSON', async () => {
+    const dir = mixedStore()
+    const { code, text } = await casky(['stats', dir])
+    expect(code).toBe(0)
+    expect(text).not.toContain('\u001b')
+    expect(text).toMatch(/entries +4\n/)
+    for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(80)
+    const [json] = rows((await casky(['stats', dir, '--json'])).text)
+    expect(json).toMatchObject({ entries: 4, lastSequence: 6, segments: [{ id: 1, records: 6 }] })
+  })
+
+  test.skipIf(!hasTerminal)('on a real terminal, as wide as it is', async () => {
+    const dir = mixedStore()
+    for (const columns of [40, 80, 200]) {
+      const { text, code } = await onTerminal(`casky stats ${dir}`, columns)
+      expect(code).toBe(0)
+      expect(text).toContain('\u001b[32m')
+      const lines = text.replaceAll(/\u001b\[\d+m/g, '').split('\r\n')
+      const widest = Math.max(...lines.map((line) => line.length))
+      expect(widest).toBeLessThanOrEqual(columns)
+      expect(widest).toBeGreaterThan(Math.min(columns, 90) * 0.7)
+    }
+    expect((await onTerminal(`NO_COLOR=1 casky stats ${dir}`)).text).not.toContain('\u001b[3')
+  })
+})
