@@ -173,8 +173,10 @@ function appendBuffered(
     const { expiresAtMs } = writes[i]
     const prefixBytes =
       RECORD_HEADER_BYTES + (expiresAtMs === undefined ? 0 : RECORD_EXPIRY_BYTES) + keyBytes[i]
+    const valueBytes = recordBytes[i] - prefixBytes
     const kind = flagsOf(writes[i], i, writes.length)
-    writer.append(at, kind, keyBytes[i], recordBytes[i] - prefixBytes, expiresAtMs ?? 0, recordBytes[i])
+    const head = { kind, keyBytes: keyBytes[i], valueBytes, expiresAtMs: expiresAtMs ?? 0 }
+    writer.append(at, head, recordBytes[i])
     at += recordBytes[i]
   }
 }

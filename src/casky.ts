@@ -26,8 +26,6 @@ import type { Rooms } from './open'
 import { checkNames, expiryOf, type PutOptions, type Settings } from './options'
 import { OrderedView } from './ordered'
 import { type RangeOptions, rangeOf } from './range'
-import type { ValueRef } from './reader'
-import { recordFields } from './segment'
 import { type Stats, statsOf } from './stats'
 import { describe } from './wording'
 
@@ -50,7 +48,6 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
   readonly #rooms: Rooms
   readonly #keys: KeyCodec
   readonly #values: ValueEncoder
-  readonly #ref: ValueRef = { at: 0, bytes: 0, large: undefined }
   #isOpen = true
   #closing: Promise<void> | undefined
 
@@ -133,7 +130,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     const bytes = RECORD_HEADER_BYTES + expiryBytes + keyBytes + valueBytes
     at = writer.settleSegment(at, bytes)
     const kind = expiresAtMs === undefined ? KIND_PUT : KIND_PUT | FLAG_EXPIRES
-    writer.append(at, kind, keyBytes, valueBytes, expiresAtMs ?? 0, bytes)
+    writer.append(at, { kind, keyBytes, valueBytes, expiresAtMs: expiresAtMs ?? 0 }, bytes)
   }
 
   /**
@@ -160,14 +157,14 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
 
   #delete(key: unknown): boolean {
     const { writer } = this.#writing()
-    const { kernels } = this.#rooms
+    const { kernels, lookup } = this.#rooms
     const keyBytes = this.#keys.write(kernels, key, KEY_AT)
-    if (!this.#locate(keyBytes)) return false
+    if (!lookup.has(keyBytes)) return false
     const bytes = RECORD_HEADER_BYTES + keyBytes
     let at = writer.reserve(bytes)
     kernels.bytes.copyWithin(at + RECORD_HEADER_BYTES, KEY_AT, KEY_AT + keyBytes)
     at = writer.settleSegment(at, bytes)
-    writer.append(at, KIND_DELETE, keyBytes, 0, 0, bytes)
+    writer.append(at, { kind: KIND_DELETE, keyBytes, valueBytes: 0, expiresAtMs: 0 }, bytes)
     return true
   }
 
@@ -212,9 +209,8 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
 
   /** The value of `key`, or undefined. Verified; throws CASKY_CORRUPT, with file, offset and key, where it is damaged. */
   get(key: KeyIn<K>): ValueOut<V> | undefined {
-    const { kernels } = this.#opened()
-    const keyBytes = this.#keys.write(kernels, key, KEY_AT)
-    const ref = this.#read(keyBytes)
+    const { kernels, lookup } = this.#opened()
+    const ref = lookup.read(this.#keys.write(kernels, key, KEY_AT))
     return ref === undefined ? undefined : (this.#values.read(kernels, ref) as ValueOut<V>)
   }
 
@@ -228,82 +224,19 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
 
   /** Whether `key` is there and has not expired. Reads no value, so it says nothing about damage. */
   has(key: KeyIn<K>): boolean {
-    const { kernels } = this.#opened()
-    return this.#locate(this.#keys.write(kernels, key, KEY_AT))
+    const { kernels, lookup } = this.#opened()
+    return lookup.has(this.#keys.write(kernels, key, KEY_AT))
   }
 
   /** When `key` expires, in milliseconds since 1970; undefined where it never does, or where it is not there. */
   expiresAtMs(key: KeyIn<K>): number | undefined {
-    const { kernels, ledger, writing } = this.#opened()
-    const keyBytes = this.#keys.write(kernels, key, KEY_AT)
-    if (!this.#locate(keyBytes)) return undefined
-    const index = this.#inMemtable(keyBytes)
-    if (index < 0 || writing === undefined) return ledger.keydir.found.expiresAtMs
-    return recordFields(kernels.view, writing.writer.memtable.addressOf(index)).expiresAtMs
+    const { kernels, lookup } = this.#opened()
+    return lookup.expiresAtMs(this.#keys.write(kernels, key, KEY_AT))
   }
 
   /** How many entries there are that have not expired. */
   get size(): number {
-    const { host, ledger, kernels, writing } = this.#opened()
-    const nowMs = host.nowMs()
-    let size = ledger.keydir.liveCount(nowMs)
-    const memtable = writing?.writer.memtable
-    for (let i = 0; i < (memtable?.count ?? 0); i++) {
-      if (memtable === undefined || !memtable.isNewest(i)) continue
-      const low = memtable.hashLowOf(i)
-      const { keydir } = ledger
-      const isIn = keydir.find(
-        low,
-        memtable.hashHighOf(i),
-        kernels.bytes,
-        memtable.keyAt(i),
-        memtable.keyBytes(i),
-      )
-      const wasLive = isIn && !isExpired(keydir.found.expiresAtMs, nowMs)
-      const isLive =
-        !memtable.isDelete(i) &&
-        !isExpired(recordFields(kernels.view, memtable.addressOf(i)).expiresAtMs, nowMs)
-      size += Number(isLive) - Number(wasLive)
-    }
-    return size
-  }
-
-  /** The record of the filling group that holds the key at KEY_AT, whose hash the kernels have just left; or -1. */
-  #inMemtable(keyBytes: number): number {
-    const { kernels, writing } = this.#rooms
-    if (writing === undefined || writing.writer.memtable.count === 0) return -1
-    const { hashLow, hashHigh, bytes } = kernels
-    return writing.writer.memtable.find(hashLow, hashHigh, bytes, KEY_AT, keyBytes)
-  }
-
-  /** Whether the key at KEY_AT is live; if so, its place is in the memtable or in the keydir's `found`. */
-  #locate(keyBytes: number): boolean {
-    const { host, kernels, ledger, writing } = this.#rooms
-    kernels.call.hashKey(KEY_AT, keyBytes)
-    const index = this.#inMemtable(keyBytes)
-    let expiresAtMs: number | undefined
-    if (index >= 0 && writing !== undefined) {
-      if (writing.writer.memtable.isDelete(index)) return false
-      expiresAtMs = recordFields(kernels.view, writing.writer.memtable.addressOf(index)).expiresAtMs
-    } else {
-      if (!ledger.keydir.find(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, keyBytes))
-        return false
-      expiresAtMs = ledger.keydir.found.expiresAtMs
-    }
-    return expiresAtMs === undefined || !isExpired(expiresAtMs, host.nowMs())
-  }
-
-  /** The verified value of the key at KEY_AT. */
-  #read(keyBytes: number): ValueRef | undefined {
-    const { kernels, ledger, reader, writing } = this.#rooms
-    if (!this.#locate(keyBytes)) return undefined
-    const index = this.#inMemtable(keyBytes)
-    if (index < 0 || writing === undefined) return reader.read(ledger.keydir.found, keyBytes)
-    const address = writing.writer.memtable.addressOf(index)
-    const { prefixBytes, valueBytes } = recordFields(kernels.view, address)
-    this.#ref.at = address + prefixBytes
-    this.#ref.bytes = valueBytes
-    return this.#ref
+    return this.#opened().lookup.size
   }
 
   #view(options: unknown, call: string): { view: OrderedView; skipsDamaged: boolean } {
@@ -441,8 +374,4 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
   [Symbol.dispose](): void {
     this.closeSync()
   }
-}
-
-function isExpired(expiresAtMs: number | undefined, nowMs: number): boolean {
-  return expiresAtMs !== undefined && expiresAtMs <= nowMs
 }

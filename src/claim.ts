@@ -5,7 +5,7 @@ import { CaskyError } from './errors'
 import { join } from './files'
 import type { Beacon, LockWait } from './host/beacon'
 import type { Host } from './host/host'
-import { type Evidence, isGranted, type ProcessFacts } from './host/machine'
+import { type Evidence, isAllGranted, type ProcessFacts } from './host/machine'
 import { readWhole } from './io'
 
 /** Who holds a store, as far as can be told: `got` of a `CASKY_LOCKED` error. */
@@ -28,12 +28,25 @@ export interface Claim extends Partial<ProcessFacts> {
   sinceMs?: number
   /** The inode of the LOCK that it was made in: a copy of the store has another, and nobody writes to it. */
   directory?: string
+  /** Where that inode is; numbered anew with each start of the kernel. */
+  device?: string
+  abstractSocket: boolean
   socket: boolean
   fileLock: boolean
 }
 
 const CLAIM_FORMAT = 1
 const CLAIM_BYTES_MAX = 65_536
+const TEXT_FIELDS = [
+  'runtime',
+  'hostName',
+  'bootId',
+  'pidNamespace',
+  'netNamespace',
+  'startTicks',
+  'directory',
+  'device',
+] as const
 
 /** `bind` and `tmp` become `sock` and `claim`; `held` stands beside `claim` once the lock is won. */
 export const SUFFIXES = ['held', 'tmp', 'bind', 'sock', 'claim'] as const
@@ -53,7 +66,6 @@ export interface Place {
   /** LOCK itself. */
   directory: string
   identity: string
-  inode: string
   /** Whether other machines may reach it. */
   shared: boolean
 }
@@ -83,12 +95,16 @@ export function parseClaim(bytes: Uint8Array): Claim | undefined {
   } catch {
     return undefined
   }
-  const claim: Claim = { socket: fields.socket === true, fileLock: fields.fileLock === true }
+  const claim: Claim = {
+    abstractSocket: fields.abstractSocket === true,
+    socket: fields.socket === true,
+    fileLock: fields.fileLock === true,
+  }
   for (const name of ['pid', 'sinceMs'] as const) {
     const value = fields[name]
     if (Number.isSafeInteger(value)) claim[name] = value as number
   }
-  for (const name of ['runtime', 'hostName', 'bootId', 'pidNamespace', 'startTicks', 'directory'] as const) {
+  for (const name of TEXT_FIELDS) {
     const value = fields[name]
     if (typeof value === 'string') claim[name] = value
   }
@@ -126,6 +142,8 @@ export function* judge(
   if (claim === 'gone') return { evidence: 'gone' }
   if (claim === 'garbage' || claim === 'unreadable') {
     if (listed.has('sock')) return { evidence: yield probe(place, token, 'sock') }
+    // It may be about to be written.
+    if (place.beacon.testAbstract(place.host, token) === 'alive') return { evidence: 'alive' }
     return { evidence: claim === 'garbage' ? 'dead' : 'unknown' }
   }
   return { claim, evidence: yield* judgeClaim(place, token, suffix, claim) }
@@ -142,6 +160,16 @@ function* judgeClaim(
   const isSameBoot = bothBooted && claim.bootId === self.bootId
   // From another machine, a live socket looks just as a dead one does from this.
   if (place.shared && !isSameBoot) return 'unknown'
+  if (claim.abstractSocket) {
+    // It would answer for the claim's copies, too.
+    if (isCopy(place, claim, isSameBoot)) return 'dead'
+    // From another namespace it can't be seen. A killed one may then be told from its pid, or stays in the way until
+    // its claim is removed by hand: so it is where one on the machine itself is followed by one in a container.
+    if (isSameBoot && claim.netNamespace !== undefined && claim.netNamespace === self.netNamespace) {
+      const evidence = beacon.testAbstract(host, token)
+      if (evidence !== 'unknown') return evidence
+    }
+  }
   if (claim.socket) {
     const evidence: Evidence = yield probe(place, token, 'sock')
     if (evidence !== 'unknown') return evidence
@@ -150,9 +178,23 @@ function* judgeClaim(
     const evidence = beacon.testFile(host, join(place.directory, lockFileName(token, suffix)))
     if (evidence !== 'unknown') return evidence
   }
-  if (claim.directory !== undefined && claim.directory !== place.inode) return 'dead'
+  if (isCopy(place, claim, isSameBoot)) return 'dead'
   if (bothBooted && !isSameBoot) return 'dead'
   return beacon.testProcess(host, self, claim)
+}
+
+/** Where a store is: a later look tells as much as the last one did, for as long as the inode is in use. */
+export function whereLies({ host, directory }: Place): { directory?: string; device?: string } {
+  const [device, inode] = host.inspect(directory)?.identity.split(':') ?? []
+  return inode === undefined ? {} : { directory: inode, device: device! }
+}
+
+function isCopy(place: Place, claim: Claim, isSameBoot: boolean): boolean {
+  const here = whereLies(place)
+  const differs = (name: 'directory' | 'device') =>
+    claim[name] !== undefined && here[name] !== undefined && claim[name] !== here[name]
+  // A shared file system may be there twice. Of a local one, that is a snapshot, or another where the number is taken.
+  return differs('directory') || (isSameBoot && !place.shared && differs('device'))
 }
 
 function probe(place: Place, token: string, suffix: Suffix): LockWait {
@@ -211,7 +253,7 @@ export function lockedError(store: string, holder: LockHolder): CaskyError {
     'another-container': `${process} in another container${machine}`,
     'another-machine': `${process} on another machine${machine}`,
   }[where]
-  const hint = isGranted('net') ? '' : ' (Deno could with --allow-net)'
+  const hint = isAllGranted() ? '' : ' (Deno could with --allow-all)'
   const state = isOpen ? 'is open for writing' : 'is being opened for writing'
   const advice = isAlive
     ? where === 'this-process'

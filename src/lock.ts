@@ -20,6 +20,7 @@ import {
   SUFFIXES,
   type Suffix,
   type Verdict,
+  whereLies,
 } from './claim'
 import { CaskyError, ioError, isCaskyError, systemCode } from './errors'
 import { join, LOCK, resolve } from './files'
@@ -143,9 +144,8 @@ function prepare(host: Host, beacon: Beacon, store: string): Place {
       throw new CaskyError('CASKY_NOT_A_STORE', message, { path: directory })
     }
     const { identity } = found
-    const inode = identity.slice(identity.lastIndexOf(':') + 1)
     const shared = beacon.isShared(host, directory)
-    return { host, beacon, self: beacon.describeSelf(host), store, directory, identity, inode, shared }
+    return { host, beacon, self: beacon.describeSelf(host), store, directory, identity, shared }
   } catch (error) {
     throw describeFailure({ directory, store }, error)
   }
@@ -168,17 +168,16 @@ function stakeClaim(place: Place, holder: LockHolder): Stake {
 }
 
 function tryStake(place: Place, holder: LockHolder): Stake | undefined {
-  const { host, beacon, self, directory, inode } = place
+  const { host, beacon, self, directory } = place
   const stake: Stake = { token: newToken(host), beacons: [] }
-  const pathOf = (suffix: Suffix) => join(directory, lockFileName(stake.token, suffix))
+  const nameOf = (suffix: Suffix) => lockFileName(stake.token, suffix)
+  const pathOf = (suffix: Suffix) => join(directory, nameOf(suffix))
   let isStaked = false
   try {
-    const socket = beacon.light(
-      host,
-      directory,
-      lockFileName(stake.token, 'bind'),
-      lockFileName(stake.token, 'sock'),
-    )
+    const abstractSocket = beacon.lightAbstract(host, self, directory, stake.token)
+    if (abstractSocket !== undefined) stake.beacons.push(abstractSocket)
+    const socket =
+      abstractSocket === undefined ? beacon.light(host, directory, nameOf('bind'), nameOf('sock')) : undefined
     if (socket === 'taken') return undefined
     if (socket !== undefined) stake.beacons.push(socket)
     createFile(place, stake.token, 'tmp')
@@ -188,7 +187,8 @@ function tryStake(place: Place, holder: LockHolder): Stake | undefined {
     writeClaim(place, pathOf('tmp'), stake.token, {
       ...self,
       sinceMs: holder.sinceMs!,
-      directory: inode,
+      ...whereLies(place),
+      abstractSocket: abstractSocket !== undefined,
       socket: socket !== undefined,
       fileLock: lock !== undefined,
     })

@@ -12,7 +12,9 @@ import { Kernels } from './kernels'
 import { Ledger } from './ledger'
 import { acquireLock, type Lock, type LockWait } from './lock'
 import { Log } from './log'
+import { Lookup } from './lookup'
 import { type Manifest, publishManifest, readManifest, SECRET_BYTES } from './manifest'
+import type { Memtable } from './memtable'
 import type { Settings } from './options'
 import { Reader } from './reader'
 import { type OpenProgress, type RecoveryReport, recover } from './recovery'
@@ -28,6 +30,7 @@ export interface Rooms {
   health: Health
   cache: BlockCache
   reader: Reader
+  lookup: Lookup
   manifest: Manifest
   recovery: RecoveryReport
   /** undefined where the store was opened read-only */
@@ -155,14 +158,18 @@ function* openRooms(
     const recovery = yield* recover(rooms, manifest)
     checkStrict(settings, health)
     const reader = new Reader(rooms)
-    if (lock === undefined) return { ...rooms, reader, manifest, recovery, writing: undefined }
+    const lookupOf = (memtable: Memtable | undefined) =>
+      new Lookup({ host, kernels, ledger, reader }, memtable)
+    if (lock === undefined)
+      return { ...rooms, reader, lookup: lookupOf(undefined), manifest, recovery, writing: undefined }
     const lastSequence = catalog.segments.reduce((last, segment) => Math.max(last, segment.lastSequence), 0)
     removeLeftovers(host, kernels, catalog, manifest, lastSequence)
     syncTail(host, catalog)
     const { maxSegmentBytes, sync } = settings
     const log = new Log({ host, kernels, catalog, health, manifest, maxSegmentBytes }, lastSequence)
     const writer = new Writer({ host, kernels, ledger, health, log, sync })
-    return { ...rooms, reader, manifest, recovery, writing: { lock, log, writer } }
+    const lookup = lookupOf(writer.memtable)
+    return { ...rooms, reader, lookup, manifest, recovery, writing: { lock, log, writer } }
   } catch (error) {
     catalog.closeFiles()
     throw error

@@ -1,5 +1,6 @@
 // Records and batches that the write buffer has no room for: encoded piece by piece and written as they come.
 import { READ_AT, READ_BYTES, WRITE_AT, WRITE_BYTES } from '../assembly/layout'
+import type { RecordHead } from './active'
 import type { Kernels } from './kernels'
 import type { Log } from './log'
 import { recordBytes } from './segment'
@@ -35,7 +36,7 @@ export function writePieces(kernels: Kernels, log: Log, records: readonly RawRec
     offsets[i] = offset
     kernels.bytes.set(record.key, at + prefixBytes - record.key.length)
     if (isLarge) {
-      log.encodePrefix(at, record, crcOfValue(kernels, log.seedAt(offset), record.value), offset)
+      log.encode(at, headOf(record), offset, crcOfValue(kernels, log.seedAt(offset), record.value))
       used += prefixBytes
       drain()
       for (let done = 0; done < record.value.length; done += READ_BYTES) {
@@ -43,12 +44,16 @@ export function writePieces(kernels: Kernels, log: Log, records: readonly RawRec
       }
     } else {
       kernels.bytes.set(record.value, at + prefixBytes)
-      log.encode(at, record.kind, record.key.length, record.value.length, record.expiresAtMs ?? 0, offset)
+      log.encode(at, headOf(record), offset)
       used += bytes
     }
   })
   drain()
   return offsets
+}
+
+function headOf({ kind, key, value, expiresAtMs }: RawRecord): RecordHead {
+  return { kind, keyBytes: key.length, valueBytes: value.length, expiresAtMs: expiresAtMs ?? 0 }
 }
 
 function crcOfValue(kernels: Kernels, seed: number, value: Uint8Array): number {

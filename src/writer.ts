@@ -2,6 +2,7 @@
 // takes to the segment, and its promise resolves once it is as durable as `sync` asks. While one group syncs, the
 // next one fills.
 import { WRITE_AT, WRITE_BYTES } from '../assembly/layout'
+import type { RecordHead } from './active'
 import { type CaskyError, invariant } from './errors'
 import { Group } from './group'
 import type { Health } from './health'
@@ -73,17 +74,10 @@ export class Writer {
     return WRITE_AT
   }
 
-  /** Encodes the record whose key and value stand in their places at `at`, and makes it visible. */
-  append(
-    at: number,
-    kind: number,
-    keyBytes: number,
-    valueBytes: number,
-    expiresAtMs: number,
-    bytes: number,
-  ): void {
+  /** Encodes the record of `bytes` whose key and value stand in their places at `at`, and makes it visible. */
+  append(at: number, head: RecordHead, bytes: number): void {
     const { kernels, log } = this.rooms
-    log.encode(at, kind, keyBytes, valueBytes, expiresAtMs, log.writtenBytes + this.usedBytes)
+    log.encode(at, head, log.writtenBytes + this.usedBytes)
     this.memtable.add(kernels.hashLow, kernels.hashHigh, at)
     this.usedBytes += bytes
   }

@@ -58,9 +58,12 @@ const values = fc.oneof(
   fc.constantFrom('', 'x'.repeat(900), 'y'.repeat(5000), 'z'.repeat(300_000)),
 )
 const ttls = fc.option(fc.integer({ min: 1, max: 60 }), { nil: undefined, freq: 2 })
-const operations = fc.array(fc.record({ key: someKeys, value: values, ttlMs: ttls, isDelete: fc.boolean() }), {
-  maxLength: 12,
-})
+const operations = fc.array(
+  fc.record({ key: someKeys, value: values, ttlMs: ttls, isDelete: fc.boolean() }),
+  {
+    maxLength: 12,
+  },
+)
 
 const commands = [
   fc.tuple(someKeys, values, ttls).map(([key, value, ttlMs]) =>

@@ -70,9 +70,17 @@ export class LongText {
       const end = endOfPiece(this.raw, at)
       const piece = this.raw.subarray(at, end)
       if (!isUtf8(piece)) throw new BadLine(`the ${name} is not UTF-8`)
-      yield JSON.parse(`"${piece.toString('utf8')}"`) as string
+      yield unescaped(piece, name)
       at = end
     }
+  }
+}
+
+function unescaped(piece: Buffer, name: string): string {
+  try {
+    return JSON.parse(`"${piece.toString('utf8')}"`) as string
+  } catch {
+    throw new BadLine(`the ${name} is not a JSON string`)
   }
 }
 

@@ -1,12 +1,16 @@
 // What a writer's death puts out at once: a listening unix socket, and in Deno also a lock on a file. The kernel
 // holds both for one open file of one process, so neither a reused pid, nor another namespace, nor a worker thread
 // deceives it; and it tells the dead from the merely stopped.
+//
+// The socket is abstract, without a file, where that will do: fs.cp refuses to copy a directory with a socket in it.
+// It is seen from its own network namespace only; so whoever is in a container, and will be followed by one in
+// another, has one with a file, which is seen wherever the file is.
 import { spawnSync } from 'node:child_process'
 import { connect, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { join } from '../files'
-import type { Host } from './host'
+import type { FileHandle, Host } from './host'
 import {
   type DenoFile,
   deno,
@@ -16,6 +20,7 @@ import {
   isShared,
   mayReadProc,
   type ProcessFacts,
+  testAbstractSocket,
   testProcess,
 } from './machine'
 
@@ -32,6 +37,13 @@ export interface Beacon {
   testProcess(host: Host, self: ProcessFacts, was: Partial<ProcessFacts>): Evidence
   isShared(host: Host, directory: string): boolean
   /**
+   * Listens on an abstract socket; from then on until it is released, or this process dies, `directory` keeps its
+   * inode's number, which some file systems would give anew. `undefined`: not possible, or not enough.
+   */
+  lightAbstract(host: Host, self: ProcessFacts, directory: string, token: string): Held | undefined
+  /** Whether someone in this network namespace has lit it. */
+  testAbstract(host: Host, token: string): Evidence
+  /**
    * Listens on a socket that is made as `bindName`, and renamed to `name` once it can't refuse a connection; so one
    * under `name` that refuses is dead for good. `taken`: its name was gone before that. `undefined`: not possible.
    */
@@ -47,6 +59,11 @@ export interface Beacon {
 const SUN_PATH_BYTES_MAX = 103 // macOS has the shortest: 104 with the closing zero; Linux 108. Node cuts in silence.
 const PROBE_TIMEOUT_MS = 10_000
 const WINDOWS = process.platform === 'win32'
+// That of the machine itself, on each one (PROC_PID_INIT_INO in Linux).
+const INITIAL_PID_NAMESPACE = 'pid:[4026531836]'
+const abstractName = (token: string) => `casky-${token}`
+// Whether the system lists such a socket once it listens; what calls itself Linux may not.
+let isAbstractSeen = false
 // A server that nothing else refers to must not be collected: its store may have been dropped unclosed.
 const lit = new Set<Held>()
 
@@ -54,6 +71,30 @@ export const nodeBeacon: Beacon = {
   describeSelf,
   testProcess,
   isShared,
+
+  lightAbstract: (host, { pidNamespace, netNamespace, bootId }, directory, token) => {
+    if (pidNamespace !== INITIAL_PID_NAMESPACE || netNamespace === undefined || bootId === undefined)
+      return undefined
+    let handle: FileHandle
+    try {
+      handle = host.openDirectory(directory)
+    } catch {
+      return undefined
+    }
+    const held = listen(`\0${abstractName(token)}`)
+    const release = () => {
+      held?.release()
+      try {
+        host.close(handle)
+      } catch {}
+    }
+    isAbstractSeen ||= held !== undefined && testAbstractSocket(host, abstractName(token)) === 'alive'
+    if (held !== undefined && isAbstractSeen) return { release }
+    release()
+    return undefined
+  },
+
+  testAbstract: (host, token) => testAbstractSocket(host, abstractName(token)),
 
   light: (host, directory, bindName, name) => {
     if (!isGranted('net')) return undefined

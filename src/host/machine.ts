@@ -18,6 +18,8 @@ export interface ProcessFacts {
   pidNamespace?: string
   /** When the process started, in clock ticks since the kernel's start: with the pid it is unique. */
   startTicks?: string
+  /** Within one of these, abstract unix sockets meet. */
+  netNamespace?: string
 }
 
 interface DenoLike {
@@ -47,10 +49,10 @@ export function isGranted(...names: string[]): boolean {
   }
 }
 
+export const isAllGranted = () => isGranted('read', 'write', 'net', 'env', 'sys', 'run', 'ffi')
+
 // Deno opens /proc to those alone who were given everything.
-export function mayReadProc(): boolean {
-  return process.platform === 'linux' && isGranted('read', 'write', 'net', 'env', 'sys', 'run', 'ffi')
-}
+export const mayReadProc = () => process.platform === 'linux' && isAllGranted()
 
 export function describeSelf(host: Host): ProcessFacts {
   const { pid } = process
@@ -67,8 +69,10 @@ export function describeSelf(host: Host): ProcessFacts {
   if (own === undefined || own.pid !== pid) return facts
   const bootId = readText(host, '/proc/sys/kernel/random/boot_id')?.trim()
   const pidNamespace = attempt(() => host.readLink('/proc/self/ns/pid'))
+  const netNamespace = attempt(() => host.readLink('/proc/self/ns/net'))
   if (bootId) facts.bootId = bootId
   if (pidNamespace !== undefined) facts.pidNamespace = pidNamespace
+  if (netNamespace !== undefined) facts.netNamespace = netNamespace
   facts.startTicks = own.startTicks
   return facts
 }
@@ -102,6 +106,52 @@ export function isShared(host: Host, directory: string): boolean {
   if (!mayReadProc()) return false
   const type = attempt(() => host.fileSystemType(directory))
   return type !== undefined && !LOCAL_FILE_SYSTEMS.has(type >>> 0)
+}
+
+const SOCKETS = '/proc/self/net/unix'
+const LISTINGS_MAX = 10
+const LISTING_READ_BYTES = 65_536
+
+/**
+ * Whether somebody in this network namespace has the abstract unix socket of this name; the kernel takes it away with
+ * the process or thread that has it. Connecting would not do: Node up to 20 fills a name up with zeros, Bun can't.
+ *
+ * The system tells of the sockets a page at a time and counts, within a bucket of its table, where it was; so one
+ * that goes away in between makes it skip another. What was skipped, then, came after one that had been told of and
+ * is no more: where all sockets of one listing are in the next, the first was whole.
+ */
+export function testAbstractSocket(host: Host, name: string): Evidence {
+  const pattern = new RegExp(` @${name}@*$`, 'm')
+  let before: Set<string> | undefined
+  for (let listings = 0; listings < LISTINGS_MAX; listings++) {
+    const text = attempt(() => readListing(host, SOCKETS))
+    if (!text?.startsWith('Num ')) return 'unknown'
+    if (pattern.test(text)) return 'alive'
+    // By their inodes, which are not used again. Zero stands for those that wait to be accepted; no bucket has both
+    // them and such as were given a name.
+    const now = new Set(text.split('\n').map((line) => line.split(/ +/)[6] ?? '0'))
+    if (before !== undefined && [...before].every((inode) => inode === '0' || now.has(inode))) return 'dead'
+    before = now
+  }
+  return 'unknown'
+}
+
+/** Each read goes on where the last one ended: anywhere else, the system would count anew. */
+function readListing(host: Host, path: string): string {
+  const file = host.open(path, 'read')
+  try {
+    const decoder = new TextDecoder()
+    const bytes = new Uint8Array(LISTING_READ_BYTES)
+    let text = ''
+    for (let position = 0; ; ) {
+      const got = host.read(file, bytes, 0, bytes.length, position)
+      if (got === 0) return text + decoder.decode()
+      text += decoder.decode(bytes.subarray(0, got), { stream: true })
+      position += got
+    }
+  } finally {
+    host.close(file)
+  }
 }
 
 function runtimeName(): string {

@@ -159,7 +159,7 @@ describe('check', () => {
     const value = offsetOf(dir, 'poilt') - 1
     for (const line of lines.slice(0, 2)) expect(line.startsWith(`damage: ${file}, bytes `)).toBe(true)
     expect(text).toContain(
-      `bytes ${value - 31} to ${value + 5} (37 bytes): the value does not match its CRC; sequence number 4; key "b1"`,
+      `bytes ${value} to ${value + 5} (6 bytes): the value does not match its CRC; sequence number 4; key "b1"`,
     )
     expect(text).toContain('no valid record can be read here; sequence number 2')
     expect(lines[2]).toMatch(/^torn tail: .*\(4 bytes\)/)

@@ -108,7 +108,7 @@ type Entries = Iterable<[string | Uint8Array, string | Uint8Array, number?]>
 
 /** A store with these entries, closed. */
 export function makeStore(entries: Entries, directory = freshPath()): string {
-  const store = openSync(directory)
+  const store = openSync(directory, { sync: 'never' })
   for (const [key, value, expiresAtMs] of entries) {
     store.putSync(key, value, expiresAtMs === undefined ? undefined : { expiresAtMs })
   }

@@ -69,7 +69,10 @@ export function start(
   args: string[],
   writable = args[0]!,
 ): Started {
-  const [command, ...before] = runtime.command({ read: [cwd, writable], write: [writable] })
+  const [command, ...before] = runtime.command({
+    read: [join(cwd, 'node_modules/casky'), writable],
+    write: [writable],
+  })
   const env = { ...process.env, DENO_DIR: join(cwd, '.deno'), DENO_NO_UPDATE_CHECK: '1', NO_COLOR: '1' }
   const child = spawn(command, [...before, join(cwd, script), ...args], { cwd, env })
   let errors = ''

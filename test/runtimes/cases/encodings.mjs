@@ -70,7 +70,13 @@ export default {
     await db.put('a', date)
     t.equal(db.get('a'), date)
     t.equal([...db.values()], [date])
-    seen[0].fill(0)
+    await db.put('b', new Date(0))
+    t.equal(db.get('b'), new Date(0))
+    t.equal(
+      seen.map((bytes) => new TextDecoder().decode(bytes)),
+      [date, date, new Date(0)].map((each) => each.toISOString()),
+    )
+    for (const bytes of seen) bytes.fill(0)
     t.equal(db.get('a'), date)
     const { cause } = await t.rejects('CASKY_INVALID_VALUE', () => db.put('b', new Date(Number.NaN)))
     t.ok(cause instanceof RangeError)

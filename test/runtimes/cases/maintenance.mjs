@@ -111,6 +111,21 @@ export default {
     t.equal([...db.values()], ['value of a', 'mended', 'value of c'])
   },
 
+  'damage that comes later is met by the read': async (t) => {
+    const path = t.path()
+    const db = await t.open({ cacheBytes: 0 }, path)
+    await db.put('a', 'value of a')
+    await db.put('b', 'value of b')
+    const record = [...t.casky.dump(path)].find(({ sequence }) => sequence === 1)
+    flipBit(record.file, record.offset + record.bytes - 1)
+    t.equal(db.health().ok, true)
+    const error = t.throws('CASKY_CORRUPT', () => db.get('a'))
+    t.equal([error.path, error.key], [record.file, new TextEncoder().encode('a')])
+    t.equal([db.health().ok, db.health().damage.length, db.get('b')], [false, 1, 'value of b'])
+    flipBit(record.file, record.offset + record.bytes - 1)
+    t.equal(db.get('b'), 'value of b')
+  },
+
   'strict refuses a damaged store, and leaves it free': async (t) => {
     const { path } = await damaged(t)
     await t.rejects('CASKY_CORRUPT', () => t.casky.open(path, { strict: true }))

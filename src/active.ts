@@ -1,0 +1,265 @@
+// The segment that is written to: appended, cut back when a write fails, synced, marked and sealed.
+import { KIND_MARKER, KIND_SEAL, READ_AT, RECORD_HEADER_BYTES, SEAL_VALUE_BYTES } from '../assembly/layout'
+import type { Segment } from './catalog'
+import { CaskyError, invariant, ioError } from './errors'
+import type { Health } from './health'
+import type { FileHandle, Host } from './host/host'
+import { writeFully } from './io'
+import type { Kernels } from './kernels'
+import {
+  encodeSealValue,
+  encodeSegmentHeader,
+  recordBytes,
+  recordSeed,
+  SEGMENT_HEADER_BYTES,
+} from './segment'
+
+const SEAL_BYTES = recordBytes(0, SEAL_VALUE_BYTES, false)
+const MARKER_BYTES = recordBytes(0, 0, false)
+
+export interface ActiveRooms {
+  host: Host
+  kernels: Kernels
+  health: Health
+}
+
+/** What the kernels need to know of a record beside its bytes. */
+export interface RecordHead {
+  /** Kind and flags. */
+  kind: number
+  keyBytes: number
+  valueBytes: number
+  /** 0 where it never expires. */
+  expiresAtMs: number
+}
+
+/** Makes a segment's file with its header, on disk on return; its name is as lasting as its directory's next sync. */
+export function createSegmentFile(
+  { host, kernels }: ActiveRooms,
+  segment: Pick<Segment, 'path' | 'header'>,
+): FileHandle {
+  const { header, path } = segment
+  let file: FileHandle | undefined
+  try {
+    // A name that the manifest doesn't know is left from a crash in this very place.
+    if (host.inspect(path)?.kind === 'file') host.remove(path)
+    file = host.open(path, 'create')
+    const bytes = encodeSegmentHeader(kernels, header)
+    writeFully(host, file, bytes, 0, bytes.length, 0)
+    host.sync(file)
+    return file
+  } catch (cause) {
+    if (file !== undefined) discardSegmentFile(host, file, path)
+    throw ioError('start a segment', path, cause)
+  }
+}
+
+export function discardSegmentFile(host: Host, file: FileHandle, path: string): void {
+  host.close(file)
+  try {
+    host.remove(path)
+  } catch {
+    // It is in no manifest, so the next open removes it.
+  }
+}
+
+export class ActiveSegment {
+  /** Bytes known to be on disk. */
+  syncedBytes = SEGMENT_HEADER_BYTES
+  /** Syncs done, for the statistics. */
+  syncs = 0
+  private syncsInFlight = 0
+  private isReleased = false
+
+  /**
+   * `file` is written to and synced by `syncLater`, `syncFile` is synced by `sync`. The kernel reports a failed
+   * write-back once to each open file: with one handle for both, a sync in flight and one in the foreground could hide
+   * each other's failure.
+   */
+  constructor(
+    private readonly rooms: ActiveRooms,
+    readonly segment: Segment,
+    private readonly file: FileHandle,
+    private readonly syncFile: FileHandle,
+  ) {}
+
+  get isDirty(): boolean {
+    return this.syncedBytes < this.segment.bytes
+  }
+
+  /** Appends. On failure the segment is cut back to what it was. */
+  write(from: Uint8Array, at: number, bytes: number): void {
+    const { segment } = this
+    try {
+      writeFully(this.rooms.host, this.file, from, at, bytes, segment.bytes)
+    } catch (cause) {
+      this.cutBack(segment.bytes)
+      throw ioError('write to the log', segment.path, cause)
+    }
+    segment.bytes += bytes
+  }
+
+  /** Takes back what lies behind the first `bytes`; where that fails the store is poisoned. */
+  cutBack(bytes: number): void {
+    const { segment } = this
+    invariant(bytes <= segment.bytes, 'a cut shortens')
+    try {
+      this.rooms.host.truncate(this.file, bytes)
+      segment.bytes = bytes
+      this.syncedBytes = Math.min(this.syncedBytes, bytes)
+    } catch (cause) {
+      this.rooms.health.poisoned ??= new CaskyError(
+        'CASKY_POISONED',
+        `a failed write could not be cut back; writes are refused until the store is reopened: ${segment.path}`,
+        { path: segment.path, offset: bytes, cause },
+      )
+    }
+  }
+
+  private syncFailed(cause: unknown): CaskyError {
+    const { path } = this.segment
+    const error = new CaskyError(
+      'CASKY_POISONED',
+      `a sync failed, so it is unknown which of the last writes are on disk; writes are refused until the store is reopened: ${path}`,
+      { path, cause },
+    )
+    this.rooms.health.poisoned ??= error
+    return error
+  }
+
+  /** A deleted file takes writes and syncs without a word. */
+  private checkName(): void {
+    if (this.rooms.host.status(this.file).links > 0) return
+    throw Object.assign(new Error('the file was deleted while the store was open'), { code: 'ENOENT' })
+  }
+
+  /** On return everything written is on disk. A failure poisons the store. */
+  sync(): void {
+    if (!this.isDirty) return
+    const { bytes } = this.segment
+    try {
+      this.checkName()
+      this.rooms.host.sync(this.syncFile)
+    } catch (cause) {
+      throw this.syncFailed(cause)
+    }
+    this.syncs++
+    this.syncedBytes = Math.max(this.syncedBytes, bytes)
+  }
+
+  /** Syncs what is written by now; `done` comes later, with an error, which has poisoned the store, or without. */
+  syncLater(done: (error: CaskyError | undefined) => void): void {
+    const { bytes } = this.segment
+    this.syncsInFlight++
+    const finish = (cause: unknown): void => {
+      this.syncsInFlight--
+      const isDone = cause === null || cause === undefined
+      if (isDone) {
+        this.syncs++
+        this.syncedBytes = Math.max(this.syncedBytes, bytes)
+      }
+      const error = isDone ? undefined : this.syncFailed(cause)
+      this.closeIfIdle()
+      done(error)
+    }
+    try {
+      this.checkName()
+      this.rooms.host.syncLater(this.file, finish)
+    } catch (cause) {
+      this.rooms.host.soon(() => finish(cause))
+    }
+  }
+
+  /** Where the CRCs of a record at `offset` begin. */
+  seedAt(offset: number): number {
+    return recordSeed(this.segment.header.salt, offset)
+  }
+
+  /** Encodes a record whose key and value stand in their places in the kernels' memory; it will lie at `offset`. */
+  encode(at: number, head: RecordHead, sequence: number, offset: number): void {
+    const { kind, keyBytes, valueBytes, expiresAtMs } = head
+    const { kernels, host } = this.rooms
+    const seed = this.seedAt(offset)
+    const counted = sequence - this.segment.header.firstSequence
+    const nowMs = host.nowMs()
+    kernels.call.encodeRecord(
+      at,
+      kind,
+      keyBytes,
+      valueBytes,
+      counted,
+      nowMs,
+      expiresAtMs,
+      this.syncedBytes,
+      seed,
+    )
+  }
+
+  /** As `encode`, for a record whose value does not stand behind its key. */
+  encodePrefix(at: number, head: RecordHead, sequence: number, offset: number, valueCrc: number): void {
+    const { kind, keyBytes, valueBytes, expiresAtMs } = head
+    const { kernels, host } = this.rooms
+    const seed = this.seedAt(offset)
+    const counted = sequence - this.segment.header.firstSequence
+    const nowMs = host.nowMs()
+    const { syncedBytes } = this
+    kernels.call.encodeHeader(
+      at,
+      kind,
+      keyBytes,
+      valueBytes,
+      counted,
+      nowMs,
+      expiresAtMs,
+      syncedBytes,
+      seed,
+      valueCrc,
+    )
+  }
+
+  /** Writes a record that certifies all that is synced by now, so that damage to it can't pass for a torn tail. */
+  mark(): void {
+    this.writeOwn(KIND_MARKER, 0, MARKER_BYTES)
+  }
+
+  /** Syncs, then ends the segment with a seal, and syncs that. */
+  seal(): void {
+    const { segment } = this
+    this.sync()
+    const at = READ_AT + RECORD_HEADER_BYTES
+    encodeSealValue(this.rooms.kernels.view, at, segment.records, segment.bytes, segment.lastSequence)
+    this.writeOwn(KIND_SEAL, SEAL_VALUE_BYTES, SEAL_BYTES)
+    this.sync()
+    segment.state = 'sealed'
+  }
+
+  /** The write buffer may hold the record that wants a rotation, so these are made beside it. */
+  private writeOwn(kind: number, valueBytes: number, bytes: number): void {
+    const { segment } = this
+    this.encode(
+      READ_AT,
+      { kind, keyBytes: 0, valueBytes, expiresAtMs: 0 },
+      segment.lastSequence,
+      segment.bytes,
+    )
+    this.write(this.rooms.kernels.bytes, READ_AT, bytes)
+  }
+
+  unseal(): void {
+    this.segment.state = 'active'
+    this.cutBack(this.segment.bytes - SEAL_BYTES)
+  }
+
+  /** Nothing more will be written. A handle stays open while a sync through it is under way. */
+  release(): void {
+    this.isReleased = true
+    this.closeIfIdle()
+  }
+
+  private closeIfIdle(): void {
+    if (!this.isReleased || this.syncsInFlight > 0) return
+    this.isReleased = false
+    this.rooms.host.close(this.file)
+    this.rooms.host.close(this.syncFile)
+  }
+}
