@@ -23,10 +23,9 @@ try {
   await numbers(path)
   const taken = seconds(performance.now() - begin)
   print()
-  print(
-    `${bold(green('Nothing was lost'))}: ${number(cities.length)} cities, and ${number(acknowledged)} writes`,
-  )
-  print(`acknowledged by processes that were killed ${kills} times. ${dim(`The whole tour took ${taken}.`)}`)
+  const kept = `${number(cities.length)} cities, and ${number(acknowledged)} writes`
+  print(`${bold(green('Nothing was lost'))}: ${kept} that ${kills} processes had acknowledged when they`)
+  print(`were killed. ${dim(`The whole tour took ${taken}.`)}`)
 } catch (error) {
   print()
   print(`${bold(red('FAILED'))}: ${error instanceof Error ? error.message : error}`)

@@ -56,12 +56,20 @@ export async function openInput(path: string): Promise<Input> {
     })
     const stat = fs.fstatSync(file)
     if (stat.isDirectory()) throw Object.assign(new Error('is a directory'), { code: 'EISDIR' })
-    // A read of a pipe that has nothing to say can't be called off, a socket over it can.
-    if (stat.isFIFO()) return inputOf(path, new net.Socket({ fd: file, readable: true, writable: false }))
-    const stream = fs.createReadStream('', { fd: file, highWaterMark: READ_BYTES })
-    return inputOf(path, stream, stat.isFile() ? stat.size : undefined)
+    const stream = stat.isFIFO() ? pipeOf(file) : undefined
+    const chunks = stream ?? fs.createReadStream('', { fd: file, highWaterMark: READ_BYTES })
+    return inputOf(path, chunks, stat.isFile() ? stat.size : undefined)
   } catch (error) {
     throw unreadable(path, error)
+  }
+}
+
+/** A read of a pipe that has nothing to say can't be called off, a socket over it can. Deno makes none of it. */
+function pipeOf(file: number): net.Socket | undefined {
+  try {
+    return new net.Socket({ fd: file, readable: true, writable: false })
+  } catch {
+    return undefined
   }
 }
 

@@ -1,0 +1,105 @@
+import { expect, test } from 'vitest'
+import { BlockCache, CACHE_BLOCK_BYTES } from '../src/cache'
+import { nodeHost } from '../src/host/node'
+import { freshStore } from './support/folders'
+import { groundWith, openSyncWith } from './support/ground'
+
+test('keeps what it was given, at addresses of its own, and forgets in favour of what is used', () => {
+  const cache = new BlockCache(64 * CACHE_BLOCK_BYTES)
+  const addresses = new Set<number>()
+  for (let block = 0; block < 200; block++) {
+    expect(cache.find(3, block)).toBe(0)
+    const address = cache.make(3, block)
+    cache.keep(3, block, address)
+    addresses.add(address)
+    expect(cache.find(4, block)).toBe(0)
+    expect(cache.find(3, 0)).not.toBe(0) // in use all the time
+  }
+  expect(addresses.size).toBeLessThanOrEqual(64)
+  const address = cache.find(3, 199)
+  cache.forget(address + 100)
+  expect(cache.find(3, 199)).toBe(0)
+})
+
+test('a block that was made and not kept is not found', () => {
+  const cache = new BlockCache(16 * CACHE_BLOCK_BYTES)
+  const address = cache.make(1, 1)
+  expect(cache.find(1, 1)).toBe(0)
+  cache.keep(1, 1, address)
+  expect(cache.find(1, 1)).toBe(address)
+})
+
+test('a store reads a whole block once, and the growing end of the log each time', () => {
+  let reads = 0
+  const ground = groundWith({
+    read: (file, into, at, bytes, position) => {
+      reads++
+      return nodeHost.read(file, into, at, bytes, position)
+    },
+  })
+  const db = openSyncWith(ground, freshStore(), { sync: 'never', cacheBytes: 1 << 20 })
+  for (let i = 0; i < 100; i++) db.putSync(`k${i}`, 'v'.repeat(100))
+  reads = 0
+  for (let round = 0; round < 3; round++)
+    for (let i = 0; i < 20; i++) expect(db.get(`k${i}`)).toBe('v'.repeat(100))
+  expect(reads).toBe(1)
+  reads = 0
+  for (let i = 0; i < 5; i++) {
+    expect(db.get('k99')).toBe('v'.repeat(100))
+    db.putSync('k99', 'v'.repeat(100))
+  }
+  expect(reads).toBe(5)
+  expect(db.stats().cache).toMatchObject({ hits: 59, misses: 1 })
+  db.closeSync()
+})
+
+test('without a cache each read asks the disk', () => {
+  const db = openSyncWith(groundWith({}), freshStore(), { sync: 'never', cacheBytes: 0 })
+  for (let i = 0; i < 100; i++) db.putSync(`k${i}`, `value ${i}`)
+  for (let i = 0; i < 100; i++) expect(db.get(`k${i}`)).toBe(`value ${i}`)
+  expect(db.stats().cache).toEqual({ bytes: 0, hits: 0, misses: 0 })
+  db.closeSync()
+})
+
+test('a block damaged in memory only is read again from disk', () => {
+  let flips = true
+  const ground = groundWith({
+    read: (file, into, at, bytes, position) => {
+      const read = nodeHost.read(file, into, at, bytes, position)
+      if (flips && bytes === CACHE_BLOCK_BYTES) into[at + 150] ^= 1
+      return read
+    },
+  })
+  const db = openSyncWith(ground, freshStore(), { sync: 'never' })
+  for (let i = 0; i < 100; i++) db.putSync(`k${i}`, 'v'.repeat(100))
+  expect(db.get('k0')).toBe('v'.repeat(100))
+  flips = false
+  expect(db.get('k0')).toBe('v'.repeat(100))
+  expect(db.health().ok).toBe(true)
+  db.closeSync()
+})
+
+test('more segments than handles may be open at a time are all read', () => {
+  const open = new Set<number>()
+  let most = 0
+  const ground = groundWith({
+    open: (path, mode) => {
+      const file = nodeHost.open(path, mode)
+      open.add(file)
+      most = Math.max(most, open.size)
+      return file
+    },
+    close: (file) => {
+      open.delete(file)
+      nodeHost.close(file)
+    },
+  })
+  const db = openSyncWith(ground, freshStore(), { sync: 'never', maxSegmentBytes: 4096, cacheBytes: 0 })
+  for (let i = 0; i < 200; i++) db.putSync(`k${i}`, 'v'.repeat(3000))
+  expect(db.stats().segments.length).toBe(200)
+  for (let round = 0; round < 2; round++)
+    for (let i = 0; i < 200; i++) expect(db.get(`k${i}`)?.length).toBe(3000)
+  expect(most).toBeLessThan(140)
+  db.closeSync()
+  expect(open.size).toBe(0)
+})
