@@ -413,6 +413,19 @@ describe('the manifest', () => {
     expect(contentsOf(directory).entries).toEqual(new Map([...TEN, ['more', '1']]))
   })
 
+  test('ThatCountsOtherRecordsThanTheSegmentHoldsIsReported', () => {
+    const path = freshStore()
+    const db = openSync(path)
+    db.putSync('a', '1')
+    db.closeSync()
+    const file = join(path, 'MANIFEST')
+    const bytes = readFileSync(file)
+    bytes.writeUInt32LE(2, 96 + 100)
+    bytes.writeUInt32LE(slowCrc32(bytes.subarray(0, -4)), bytes.length - 4)
+    writeFileSync(file, bytes)
+    expect(contentsOf(path)).toEqual({ entries: new Map([['a', '1']]), damage: 1, tornTails: 0 })
+  })
+
   test('ADamagedSegmentHeaderCostsNoRecord', () => {
     const { directory, segment } = tenKeys()
     overwrite(segment, 0, Buffer.alloc(96))
