@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { openSync } from '../src/index'
 import { freshStore } from './support/folders'
 import { failure, groundWithClock, openSyncWith } from './support/ground'
+import { slowCrc32 } from './support/reference'
 import {
   append,
   contentsOf,
