@@ -16,7 +16,9 @@ const text = [
 
 if (flag === '--check') {
   if (readFileSync(target, 'utf8') !== text) {
-    console.error('src/kernels.wasm.ts is not what assembly/ compiles to; run `npm run build:wasm` and commit it')
+    console.error(
+      'src/kernels.wasm.ts is not what assembly/ compiles to; run `npm run build:wasm` and commit it',
+    )
     process.exit(1)
   }
 } else {

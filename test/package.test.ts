@@ -1,8 +1,8 @@
 // What lands in a user's project: well-formed, typed for every way of resolving it, alone, and fit for a bundler.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { buildSync } from 'esbuild'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -116,11 +116,6 @@ describe('a bundle', () => {
     console.log(db.get('a'))
     await db.close()
   `
-  // esbuild is what tsup builds with; asking through it finds the right one wherever npm has put it.
-  const { buildSync } = createRequire(createRequire(import.meta.url).resolve('tsup'))(
-    'esbuild',
-  ) as typeof import('esbuild')
-
   test.each([
     { format: 'esm', minify: false },
     { format: 'esm', minify: true },

@@ -24,10 +24,7 @@ export async function importCities(path, cities) {
   bar?.stop()
   const { writes, bytes } = db.stats()
   line('put, durably', `${seconds(ms)}, ${number((cities.length / ms) * 1000)} a second, ${megabytes(bytes)}`)
-  line(
-    'group commit',
-    `${number(writes.records / writes.syncs)} writes a sync, ${number(writes.syncs)} syncs`,
-  )
+  line('syncs', `${number(writes.syncs)}, each for ${number(writes.records / writes.syncs)} writes`)
   const { result: wrong, ms: readMs } = await timed(
     () => cities.filter(({ key, value }) => !isSame(db.get(key), value)).length,
   )

@@ -1,4 +1,5 @@
 // What stats() tells, drawn.
+import { Buffer } from 'node:buffer'
 import { open } from '../package.mjs'
 import { bar, dim, green, heading, line, megabytes, number, print, timed, yellow } from '../screen.mjs'
 

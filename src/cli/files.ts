@@ -64,13 +64,11 @@ export async function openInput(path: string): Promise<Input> {
   }
 }
 
-/** A read of a pipe that has nothing to say can't be called off, a socket over it can. Deno makes none of it. */
+/** A read of a pipe that has nothing to say can't be called off, a socket over it can. Bun and Deno can't make one. */
 function pipeOf(file: number): net.Socket | undefined {
-  try {
-    return new net.Socket({ fd: file, readable: true, writable: false })
-  } catch {
-    return undefined
-  }
+  const { versions } = process
+  if ('bun' in versions || 'deno' in versions) return undefined
+  return new net.Socket({ fd: file, readable: true, writable: false })
 }
 
 function inputOf(name: string, stream: NodeJS.ReadableStream, bytesTotal?: number): Input {

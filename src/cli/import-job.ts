@@ -35,15 +35,18 @@ export async function finish(
     await loader.settle()
   } catch (error) {
     if (!(error instanceof RefusedWrite)) throw error
-    const why = error.cause instanceof Error ? error.cause.message : String(error.cause)
-    throw failed(place(error.where), why, loader.puts, error.cause)
+    const { cause, where } = error
+    const why = cause instanceof Error ? cause.message : String(cause)
+    throw new Failure(FAILED, `${place(where)}: ${why}; ${importedOf(loader.puts, '')}`, { cause })
   }
-  if (bad !== undefined) throw failed(place(bad.where), bad.why, loader.puts, undefined)
+  if (bad !== undefined)
+    throw new Failure(FAILED, `${place(bad.where)}: ${bad.why}; ${importedOf(loader.puts, ' before it')}`)
 }
 
-function failed(place: string, why: string, puts: number, cause: unknown): Failure {
-  const kept = `${entriesOf(puts)} before it ${puts === 1 ? 'is' : 'are'} imported`
-  return new Failure(FAILED, `${place}: ${why}; ${puts === 0 ? 'nothing is imported' : kept}`, { cause })
+function importedOf(puts: number, which: string): string {
+  return puts === 0
+    ? 'nothing is imported'
+    : `${entriesOf(puts)}${which} ${puts === 1 ? 'is' : 'are'} imported`
 }
 
 /** After a stop was asked for and all that was begun is on disk: tells so, and returns the exit code. */

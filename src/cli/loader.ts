@@ -18,9 +18,9 @@ export class RefusedWrite extends Error {
   }
 }
 
-/** Writes that are acknowledged together. */
+/** Puts that are acknowledged together. */
 interface Group {
-  promise: Promise<unknown>
+  promise: Promise<void>
   puts: number
 }
 
@@ -30,7 +30,11 @@ export class Loader {
   deletes = 0
   #refused: RefusedWrite | undefined
   #group: Group | undefined
-  #batch: Promise<unknown> | undefined
+  /** What is not acknowledged yet; none of these rejects. */
+  readonly #underWay = new Set<Promise<void>>()
+  /** The last of what was under way when `pace` was called last. */
+  #before: Promise<void> | undefined
+  #last: Promise<void> | undefined
   #writes = 0
   #bytes = 0
 
@@ -38,34 +42,40 @@ export class Loader {
 
   put(key: Bytes, value: Bytes, expiresAtMs: number | undefined, where: number): void {
     const promise = this.store.put(key, value, expiresAtMs === undefined ? undefined : { expiresAtMs })
+    this.#writes++
+    this.#bytes += key.length + value.length
     // The puts of a commit group share one promise.
     if (this.#group?.promise === promise) {
       this.#group.puts++
-    } else {
-      const group: Group = { promise, puts: 1 }
-      this.#group = group
-      const acknowledged = (): void => {
-        this.puts += group.puts
-      }
-      promise.then(acknowledged, (cause: unknown) => this.#refuse(where, cause))
+      return
     }
-    this.#writes++
-    this.#bytes += key.length + value.length
+    const group: Group = { promise, puts: 1 }
+    this.#group = group
+    const acknowledged = (): void => {
+      this.puts += group.puts
+    }
+    this.#track(promise.then(acknowledged, (cause: unknown) => this.#refuse(where, cause)))
   }
 
   delete(key: Bytes, where: number): void {
-    const promise = this.store.delete(key)
+    this.#writes++
+    this.#bytes += key.length
     const acknowledged = (wasThere: boolean): void => {
       if (wasThere) this.deletes++
     }
-    promise.then(acknowledged, (cause: unknown) => this.#refuse(where, cause))
-    this.#group = { promise, puts: 0 }
-    this.#writes++
-    this.#bytes += key.length
+    const promise = this.store.delete(key)
+    this.#track(promise.then(acknowledged, (cause: unknown) => this.#refuse(where, cause)))
+  }
+
+  #track(outcome: Promise<void>): void {
+    this.#last = outcome
+    this.#underWay.add(outcome)
+    outcome.then(() => this.#underWay.delete(outcome))
   }
 
   #refuse(where: number, cause: unknown): void {
-    this.#refused ??= new RefusedWrite(where, cause)
+    if (this.#refused === undefined || where < this.#refused.where)
+      this.#refused = new RefusedWrite(where, cause)
   }
 
   /** Whether a batch is full: then `pace` comes next. */
@@ -77,15 +87,15 @@ export class Loader {
   async pace(): Promise<void> {
     this.#writes = 0
     this.#bytes = 0
-    const before = this.#batch
-    this.#batch = this.#group?.promise
-    await before?.catch(() => {})
+    const before = this.#before
+    this.#before = this.#last
+    await before
     if (this.#refused !== undefined) throw this.#refused
   }
 
   /** Waits for all that is under way. Throws what was refused. */
   async settle(): Promise<void> {
-    await this.pace()
-    await this.pace()
+    await Promise.all(this.#underWay)
+    if (this.#refused !== undefined) throw this.#refused
   }
 }

@@ -64,6 +64,8 @@ function hintFor(code: string, text: string): string {
 }
 
 process.stderr.on('error', () => {})
+// Should the process run out of things to wait for before it is done, that is no success.
+process.exitCode = FAILED
 main(process.argv.slice(2)).then((exitCode) => {
   // Something may still be waited for that nobody wants any more, like the rest of standard input.
   process.stderr.write('', () => process.exit(exitCode))

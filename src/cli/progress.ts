@@ -1,9 +1,11 @@
 // A progress bar on standard error, where that is a terminal. It shows only once the work takes a while.
 import { SingleBar } from 'cli-progress'
 import type { Messages } from './messages'
-import { numberOf, sizeOf } from './units'
+import { countOf, sizeOf } from './units'
 
 const DELAY_MS = 200
+/** The bar guesses the time left from its last updates, so they lie apart. */
+const UPDATE_MS = 100
 const BAR_COLUMNS_MAX = 40
 const BAR_COLUMNS_MIN = 8
 /** What stands beside the bar. */
@@ -23,8 +25,8 @@ export class Progress {
   readonly #messages: Messages
   readonly #options: ProgressOptions
   readonly #isShown: boolean
-  readonly #startedAtMs = Date.now()
-  #visibleAtMs = this.#startedAtMs + DELAY_MS
+  #startedAtMs: number | undefined
+  #nextAtMs = Date.now() + DELAY_MS
   #bar: SingleBar | undefined
 
   constructor(messages: Messages, options: ProgressOptions) {
@@ -37,8 +39,10 @@ export class Progress {
   update(done: number): void {
     if (!this.#isShown) return
     const nowMs = Date.now()
-    if (nowMs < this.#visibleAtMs) return
-    const payload = this.#payload(done, nowMs)
+    this.#startedAtMs ??= nowMs
+    if (nowMs < this.#nextAtMs) return
+    this.#nextAtMs = nowMs + UPDATE_MS
+    const payload = this.#payload(done, nowMs - this.#startedAtMs)
     if (this.#bar === undefined) {
       this.#bar = this.#make()
       this.#bar.start(Math.max(this.#options.total ?? 0, 1), done, payload)
@@ -61,9 +65,10 @@ export class Progress {
     })
   }
 
-  #payload(done: number, nowMs: number): { done: string; rate: string } {
-    const show = this.#options.unit === 'bytes' ? sizeOf : (count: number) => `${numberOf(count)} entries`
-    const perSecond = Math.round((done * MS_PER_SECOND) / Math.max(1, nowMs - this.#startedAtMs))
+  #payload(done: number, tookMs: number): { done: string; rate: string } {
+    const show =
+      this.#options.unit === 'bytes' ? sizeOf : (count: number) => countOf(count, 'entry', 'entries')
+    const perSecond = Math.round((done * MS_PER_SECOND) / Math.max(1, tookMs))
     return { done: show(done), rate: show(perSecond) }
   }
 
@@ -71,7 +76,7 @@ export class Progress {
   hide(): void {
     this.#bar?.stop()
     this.#bar = undefined
-    this.#visibleAtMs = Date.now() + DELAY_MS
+    this.#nextAtMs = Date.now() + DELAY_MS
   }
 
   stop(): void {

@@ -75,6 +75,8 @@ export function start(
   })
   const env = { ...process.env, DENO_DIR: join(cwd, '.deno'), DENO_NO_UPDATE_CHECK: '1', NO_COLOR: '1' }
   const child = spawn(command, [...before, join(cwd, script), ...args], { cwd, env })
+  // Where it has ended already, `next` tells.
+  child.stdin.on('error', () => {})
   let errors = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     errors += text
