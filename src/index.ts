@@ -1,3 +1,4 @@
+export { KEY_BYTES_MAX, VALUE_BYTES_MAX } from '../assembly/layout'
 export type { BatchOperation } from './batch'
 export { Casky } from './casky'
 export type { CheckProgress } from './check'

@@ -33,6 +33,13 @@ export interface Range {
 
 const NAMES = ['prefix', 'gt', 'gte', 'lt', 'lte', 'reverse', 'limit', 'order', 'damaged']
 
+const NO_BYTES = new Uint8Array(0)
+
+/** An empty bound is no key, but a place: before every key. */
+function isEmpty(value: unknown): boolean {
+  return value === '' || (value instanceof Uint8Array && value.length === 0)
+}
+
 function bound(
   options: Record<string, unknown>,
   codec: KeyCodec,
@@ -45,16 +52,14 @@ function bound(
   const name = options[included] !== undefined ? included : excluded
   const value = options[name]
   if (value === undefined) return undefined
-  return { key: codec.toBytes(value).slice(), isIncluded: name === included }
+  return { key: isEmpty(value) ? NO_BYTES : codec.toBytes(value).slice(), isIncluded: name === included }
 }
 
 export function rangeOf(given: unknown, codec: KeyCodec, call: string): Range {
   const options = checkNames(given, NAMES, call)
   const { prefix } = options
-  const isEmptyPrefix =
-    prefix === undefined || prefix === '' || (prefix instanceof Uint8Array && prefix.length === 0)
   return {
-    prefix: isEmptyPrefix ? undefined : codec.toBytes(prefix).slice(),
+    prefix: prefix === undefined || isEmpty(prefix) ? undefined : codec.toBytes(prefix).slice(),
     lower: bound(options, codec, 'gt', 'gte'),
     upper: bound(options, codec, 'lt', 'lte'),
     reverse: booleanOption(options, 'reverse', false),

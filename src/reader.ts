@@ -151,7 +151,7 @@ export class Reader {
     }
     return new CaskyError(
       'CASKY_CORRUPT',
-      `the record of key ${show(key)} is damaged (${what}); see health(), and \`casky check\`: ${segment.path} at byte ${place.offset}`,
+      `the record of key ${show(key)} is damaged (${what}); \`casky check\` lists all damage: ${segment.path} at byte ${place.offset}`,
       { path: segment.path, offset: place.offset, key },
     )
   }

@@ -323,6 +323,9 @@ describe('ranges', () => {
     expect([...db.keys({ limit: 3, reverse: true })]).toEqual([...bytewise].reverse().slice(0, 3))
     expect([...db.keys({ limit: 0 })]).toEqual([])
     expect([...db.keys({ limit: Number.POSITIVE_INFINITY, prefix: '' })]).toEqual(bytewise)
+    expect([...db.keys({ gt: '' })]).toEqual(bytewise)
+    expect([...db.keys({ gte: new Uint8Array(0) })]).toEqual(bytewise)
+    expect([...db.keys({ lt: '' })]).toEqual([])
     expect([...db.keys({ order: 'any' })].sort(compare)).toEqual(bytewise)
     expect([...db.keys({ order: 'any', limit: 4 })].length).toBe(4)
     expect([...db.entries({ gte: 'b', lt: 'c' })]).toEqual([

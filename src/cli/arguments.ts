@@ -1,13 +1,11 @@
 // What is given on the command line, as the store takes it.
 import { Buffer } from 'node:buffer'
 import { type Command, InvalidArgumentError } from 'commander'
+import { KEY_BYTES_MAX, VALUE_BYTES_MAX } from '../index'
 import { decodeBase64 } from './base64'
 import { Failure, USAGE } from './exit'
 import { openInput } from './files'
 import { sizeOf } from './units'
-
-/** As the store's own limit; more of standard input is not worth reading. */
-export const VALUE_BYTES_MAX = 2 ** 30
 
 export function directory(given: string): string {
   if (given !== '') return given
@@ -27,6 +25,14 @@ export function bytesOf(given: string, what: string, isBase64: boolean | undefin
   const bytes = decodeBase64(given)
   if (bytes !== undefined) return bytes
   throw new Failure(USAGE, `${what} is not base64: '${given.slice(0, 40)}${given.length > 40 ? '…' : ''}'`)
+}
+
+/** A key that the store will take: told before a store is made for it. */
+export function keyOf(given: string, isBase64: boolean | undefined): Uint8Array {
+  const key = bytesOf(given, 'the key', isBase64)
+  if (key.length === 0) throw new Failure(USAGE, 'a key has at least one byte, and this one is empty')
+  if (key.length <= KEY_BYTES_MAX) return key
+  throw new Failure(USAGE, `a key has at most ${KEY_BYTES_MAX} bytes, and this one has ${key.length}`)
 }
 
 /** All of standard input, to the longest value there can be. */

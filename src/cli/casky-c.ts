@@ -1,6 +1,8 @@
 // Reads the log of a C Casky. The format says nowhere which version of its header a record has, nor where the log
 // ends: a record is what its CRC proves, under any of the headers that were ever written.
+
 import { Buffer } from 'node:buffer'
+import { KEY_BYTES_MAX, VALUE_BYTES_MAX } from '../index'
 import { crc32 } from './crc32'
 import type { RandomFile } from './files'
 
@@ -20,8 +22,6 @@ const HEADER_BYTES_MIN = 16
 const CRC_BYTES = 4
 const EXPIRY_AT = 12
 const MS_PER_SECOND = 1000
-const KEY_BYTES_MAX = 65_535
-const VALUE_BYTES_MAX = 2 ** 30
 const WINDOW_BYTES = 2 ** 20
 /** A search works through at most so many times the file's length, so no log can be made to take for ever. */
 const WORK_MAX = 16

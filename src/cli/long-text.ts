@@ -2,7 +2,7 @@
 // piece, and what is left is parsed as ever.
 import { Buffer, isUtf8 } from 'node:buffer'
 import { randomUUID } from 'node:crypto'
-import { VALUE_BYTES_MAX } from './arguments'
+import { VALUE_BYTES_MAX } from '../index'
 import { BadLine } from './bad-line'
 import { decodeBase64 } from './base64'
 import { sizeOf } from './units'

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { bytesOf, directory, example } from '../arguments'
+import { directory, example, keyOf } from '../arguments'
 import type { Cli, Outcome, Run } from '../cli'
 import { DONE } from '../exit'
 import { TO_WRITE, warnOfDamage, withStore } from '../store'
@@ -23,7 +23,7 @@ export function defineDel(program: Command, run: Run, cli: Cli): void {
 }
 
 async function del(cli: Cli, dir: string, key: string, { base64 }: DelFlags): Outcome {
-  const keyBytes = bytesOf(key, 'the key', base64)
+  const keyBytes = keyOf(key, base64)
   return withStore(cli, dir, { ...TO_WRITE, createIfMissing: false }, async (store) => {
     warnOfDamage(cli, store)
     if (!(await store.delete(keyBytes))) throw absent(keyBytes)

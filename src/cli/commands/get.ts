@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { bytesOf, directory, example } from '../arguments'
+import { directory, example, keyOf } from '../arguments'
 import type { Cli, Outcome, Run } from '../cli'
 import { bufferOf, escapeBytes } from '../escape'
 import { DONE, Failure, NOT_FOUND } from '../exit'
@@ -25,7 +25,7 @@ export function defineGet(program: Command, run: Run, cli: Cli): void {
 }
 
 async function get(cli: Cli, dir: string, key: string, { base64 }: GetFlags): Outcome {
-  const keyBytes = bytesOf(key, 'the key', base64)
+  const keyBytes = keyOf(key, base64)
   return withStore(cli, dir, TO_READ, async (store) => {
     warnOfDamage(cli, store)
     const value = store.get(keyBytes)

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { bytesOf, directory, example, readStandardInput, whole } from '../arguments'
+import { bytesOf, directory, example, keyOf, readStandardInput, whole } from '../arguments'
 import { decodeBase64 } from '../base64'
 import type { Cli, Outcome, Run } from '../cli'
 import { DONE, Failure, USAGE } from '../exit'
@@ -38,7 +38,7 @@ export function definePut(program: Command, run: Run, cli: Cli): void {
 
 async function put(cli: Cli, dir: string, key: string, value: string, flags: PutFlags): Outcome {
   const { base64, ttlMs, expiresAtMs } = flags
-  const keyBytes = bytesOf(key, 'the key', base64)
+  const keyBytes = keyOf(key, base64)
   const valueBytes = value === '-' ? await inputValue(base64) : bytesOf(value, 'the value', base64)
   const options = {
     ...(ttlMs === undefined ? {} : { ttlMs }),

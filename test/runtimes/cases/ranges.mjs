@@ -142,7 +142,7 @@ export default {
       t.throws('CASKY_INVALID_OPTION', () => db[call]({ reverse: 1 }))
       t.throws('CASKY_INVALID_OPTION', () => db[call]({ damaged: 'ignore' }))
       t.throws('CASKY_INVALID_KEY', () => db[call]({ prefix: 5 }))
-      t.throws('CASKY_INVALID_KEY', () => db[call]({ gt: '' }))
+      t.throws('CASKY_INVALID_KEY', () => db[call]({ gt: 5 }))
       t.throws('CASKY_INVALID_ARGUMENT', () => db[call]('a'))
       const { message } = t.throws('CASKY_INVALID_OPTION', () => db[call]({ prefx: 'a' }))
       t.ok(message.includes("'prefx'") && message.includes("'prefix'"), message)
