@@ -71,7 +71,13 @@ function exploreAll(start: Contender[], mayKill: boolean): { states: number; win
   const stack: State[] = [[newWorld(start.length + 1), start]]
   for (let state = stack.pop(); state !== undefined; state = stack.pop()) {
     const [world, all] = state
-    const key = JSON.stringify([[...world.files].sort(), world.alive, world.inside, all.map(keyOf)])
+    const key = JSON.stringify([
+      [...world.files].sort(),
+      [...world.lit].sort(),
+      world.alive,
+      world.inside,
+      all.map(keyOf),
+    ])
     if (seen.has(key)) continue
     seen.add(key)
     expectOneWriter(world)
@@ -88,6 +94,8 @@ function exploreAll(start: Contender[], mayKill: boolean): { states: number; win
 
 describe('two race, in every order of their steps, with a death at every step', () => {
   const cases: [BeaconKind, ListsFirst[]][] = [
+    ['abstract', ['low', 'high']],
+    ['abstract', ['high', 'high']],
     ['socket', ['low', 'high']],
     ['socket', ['high', 'low']],
     ['fileLock', ['low', 'high']],
@@ -114,7 +122,7 @@ test('three race, in random orders with random deaths: never two writers, and th
   const pick = <T>(from: readonly T[]): T => from[random(from.length)]!
   let wins = 0
   for (let round = 0; round < 400; round++) {
-    const kinds = [0, 1, 2].map(() => pick(['socket', 'fileLock', 'pid'] as const))
+    const kinds = [0, 1, 2].map(() => pick(['abstract', 'socket', 'fileLock', 'pid'] as const))
     const listings = kinds.map(() => pick(['low', 'high'] as const))
     const order = pick([
       [0, 1, 2],

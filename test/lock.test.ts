@@ -11,14 +11,16 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { cp } from 'node:fs/promises'
 import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { CaskyError } from '../src/errors'
 import { type Beacon, nodeBeacon } from '../src/host/beacon'
 import type { Host } from '../src/host/host'
-import type { ProcessFacts } from '../src/host/machine'
+import { type ProcessFacts, testAbstractSocket } from '../src/host/machine'
 import { nodeHost } from '../src/host/node'
+import { openSync } from '../src/index'
 import { acquireLock, acquireLockAsync, acquireLockSync, type Lock, type LockHolder } from '../src/lock'
 import { freshFolder } from './support/folders'
 
@@ -66,7 +68,12 @@ const lowest: Host = { ...nodeHost, random: (bytes) => new Uint8Array(bytes) }
 
 const self = nodeBeacon.describeSelf(nodeHost)
 /** One that lights nothing, as on a file system without sockets. */
-const dark: Beacon = { ...nodeBeacon, light: () => undefined }
+const dark: Beacon = { ...nodeBeacon, lightAbstract: () => undefined, light: () => undefined }
+/** One whose socket is a file, as in a container. */
+const withFile: Beacon = { ...nodeBeacon, lightAbstract: () => undefined }
+const isInContainer = self.pidNamespace !== 'pid:[4026531836]'
+
+const FORGED = '0123456789abcdef'.repeat(2)
 
 /** Puts a claim there, as if somebody else had. */
 function forge(
@@ -76,18 +83,18 @@ function forge(
 ): string {
   const lock = join(directory, 'LOCK')
   mkdirSync(lock, { recursive: true })
-  const token = '0123456789abcdef'.repeat(2)
   const inode = String(statSync(lock).ino)
   const fields = {
     format: 1,
-    token,
+    token: FORGED,
     ...self,
     sinceMs: 1_000,
     directory: inode,
     socket: false,
     fileLock: false,
+    abstractSocket: false,
   }
-  const path = join(lock, `${token}.${suffix}`)
+  const path = join(lock, `${FORGED}.${suffix}`)
   writeFileSync(path, JSON.stringify({ ...fields, ...claim }))
   return path
 }
@@ -121,7 +128,7 @@ describe('within one thread', () => {
 
   test('a release frees at once, leaves nothing behind, and may come twice or too late', async () => {
     const directory = freshFolder()
-    const first = take(directory)
+    const first = take(directory, withFile)
     expect(filesIn(directory)).toHaveLength(3)
     first.release()
     expect(filesIn(directory)).toEqual([])
@@ -141,7 +148,7 @@ describe('within one thread', () => {
     expect(() => take(directory, nodeBeacon, { ...nodeHost, write: full })).toThrow(/no space left/)
     expect(filesIn(directory)).toEqual([])
     forge(directory, {})
-    const steps = acquireLock(lowest, { ...nodeBeacon, testProcess: () => 'alive' }, directory)
+    const steps = acquireLock(lowest, { ...withFile, testProcess: () => 'alive' }, directory)
     expect(steps.next().value).toMatchObject({ kind: 'sleep' })
     expect(filesIn(directory)).toHaveLength(3)
     steps.return(undefined as never)
@@ -225,21 +232,27 @@ function openFiles(): string[] {
 }
 
 describe('the beacon', () => {
-  test('decides where the list of the process does not: in the same thread, sync and async', async () => {
+  test.each([
+    { kind: 'with a file', beacon: withFile, files: 3 },
+    ...(isInContainer ? [] : [{ kind: 'without a file', beacon: nodeBeacon, files: 2 }]),
+  ])('$kind decides where the list of the process does not', async ({ beacon, files }) => {
     const directory = freshFolder()
-    take(directory)
+    const { release } = take(directory, beacon)
     forget()
     const error = lockedBy(() => take(directory))
     expect(error.got).toMatchObject({ pid: process.pid, isOpen: true, isAlive: true })
     if (process.platform === 'linux') expect(error.message).toContain('in this very process')
     await expect(takeAsync(directory)).rejects.toMatchObject({ code: 'CASKY_LOCKED' })
-    expect(filesIn(directory)).toHaveLength(3)
+    expect(filesIn(directory)).toHaveLength(files)
+    release()
+    expect(filesIn(directory)).toEqual([])
+    expect(openFiles().filter((path) => path.startsWith(directory))).toEqual([])
   })
 
   test('works in a directory whose path is longer than a socket address, and leaks no handle there', async () => {
     const directory = join(freshFolder(), 'd'.repeat(120), 'é'.repeat(60))
     mkdirSync(directory, { recursive: true })
-    take(directory)
+    take(directory, withFile)
     expect(filesIn(directory).map((name) => name.slice(33))).toEqual(['claim', 'held', 'sock'])
     for (let attempt = 0; attempt < 3; attempt++) {
       forget()
@@ -273,7 +286,7 @@ describe('the beacon', () => {
       }
       renameSync(from, to)
     }
-    take(directory, nodeBeacon, { ...nodeHost, rename })
+    take(directory, withFile, { ...nodeHost, rename })
     expect(answer).toBe('alive')
   })
 
@@ -284,7 +297,7 @@ describe('the beacon', () => {
       if (from.endsWith(suffix) && times++ < 2) rmSync(from)
       renameSync(from, to)
     }
-    take(directory, nodeBeacon, { ...nodeHost, rename })
+    take(directory, withFile, { ...nodeHost, rename })
     expect(times).toBe(3)
     expect(filesIn(directory)).toHaveLength(3)
     const always = { ...nodeHost, rename: (from: string) => renameSync(`${from}.gone`, from) }
@@ -292,14 +305,186 @@ describe('the beacon', () => {
   })
 
   test('of a copy is nobody: a live store that was copied opens', () => {
-    for (const beacon of [nodeBeacon, dark]) {
+    for (const beacon of [nodeBeacon, withFile, dark]) {
       const directory = freshFolder()
       take(directory, beacon)
       const copy = join(freshFolder(), 'copy')
-      cpSync(directory, copy, { recursive: true, filter: (path) => !path.endsWith('.sock') })
+      // Node refuses to copy sockets.
+      const hasFile = isInContainer || beacon === withFile
+      cpSync(directory, copy, { recursive: true, filter: (path) => !hasFile || !path.endsWith('.sock') })
       expect(filesIn(copy).length).toBeGreaterThan(1)
       take(copy, beacon)
     }
+  })
+})
+
+describe.runIf(!isInContainer)('the abstract socket', () => {
+  const abstractSocket = true
+  const isSeen = (token: string) => nodeBeacon.testAbstract(nodeHost, token)
+  const listenTo = (name: string) => servers.push(createServer().listen(`\0${name}`))
+
+  test('keeps the number of the inode that its claim rests on, and lets go of it', () => {
+    const directory = freshFolder()
+    const { release } = take(directory)
+    const [token] = filesIn(directory).map((name) => name.slice(0, 32))
+    expect(isSeen(token!)).toBe('alive')
+    expect(openFiles()).toContain(join(directory, 'LOCK'))
+    release()
+    expect(isSeen(token!)).toBe('dead')
+    expect(openFiles()).not.toContain(join(directory, 'LOCK'))
+  })
+
+  test('decides whoever has the pid, and is not mistaken for one with a longer name', async () => {
+    listenTo(`casky-${FORGED}0`)
+    listenTo(`0casky-${FORGED}`)
+    for (const open of [take, takeAsync]) {
+      const directory = freshFolder()
+      const claim = forge(directory, {
+        abstractSocket,
+        pid: process.ppid,
+        startTicks: startTicksOf(process.ppid),
+      })
+      await open(directory)
+      expect(existsSync(claim)).toBe(false)
+    }
+  })
+
+  test.each([
+    ['as it is', 0],
+    ['filled up with zeros', 107],
+  ])('is found by its name %s', (_, length) => {
+    const directory = freshFolder()
+    const claim = forge(directory, { abstractSocket, pid: 4_194_303 })
+    listenTo(`casky-${FORGED}`.padEnd(length, '\0'))
+    expect(lockedBy(() => take(directory)).got).toMatchObject({ isAlive: true })
+    writeFileSync(claim, 'cut o')
+    expect(lockedBy(() => take(directory)).got).toMatchObject({ isAlive: true })
+  })
+
+  test('of the original does not speak for a copy, nor for a snapshot, which keeps the inodes', () => {
+    listenTo(`casky-${FORGED}`)
+    for (const where of [{ directory: '1' }, { device: '1' }]) {
+      const directory = freshFolder()
+      const claim = forge(directory, { abstractSocket, ...where })
+      take(directory)
+      expect(existsSync(claim)).toBe(false)
+    }
+    const directory = freshFolder()
+    forge(directory, { abstractSocket, device: '1' })
+    // As where it is mounted twice.
+    expect(lockedBy(() => take(directory, { ...nodeBeacon, isShared: () => true })).got.isAlive).toBe(true)
+  })
+
+  test.each([
+    ['in another network namespace', { netNamespace: 'net:[1]' }],
+    ['in one that is not known', { netNamespace: undefined }],
+    ['of a start of the machine that is not known', { bootId: undefined }],
+  ])('%s can not be seen: the pid must do', (_, unlike) => {
+    const parent = { pid: process.ppid, startTicks: startTicksOf(process.ppid) }
+    const directory = freshFolder()
+    const claim = forge(directory, { abstractSocket, ...parent, ...unlike })
+    expect(lockedBy(() => take(directory)).got).toMatchObject({ isAlive: true })
+    forge(directory, { abstractSocket, ...parent, ...unlike, pidNamespace: 'pid:[1]' })
+    const error = lockedBy(() => take(directory))
+    expect(error.got).toMatchObject({ where: 'another-container', isAlive: false })
+    expect(error.message).toContain(`if it certainly does not, remove ${claim}`)
+    forge(directory, { abstractSocket, ...parent, ...unlike, startTicks: '1' })
+    take(directory)
+  })
+
+  test('that the system does not list is no beacon: one with a file takes its place', async () => {
+    vi.resetModules()
+    const { nodeBeacon: fresh } = await import('../src/host/beacon')
+    const open: Host['open'] = (path, mode) => {
+      if (path.endsWith('/net/unix')) throw Object.assign(new Error('EACCES'), { code: 'EACCES' })
+      return nodeHost.open(path, mode)
+    }
+    const directory = freshFolder()
+    take(directory, fresh, { ...nodeHost, open })
+    expect(filesIn(directory).map((name) => name.slice(33))).toEqual(['claim', 'held', 'sock'])
+    expect(openFiles()).not.toContain(join(directory, 'LOCK'))
+  })
+})
+
+describe('of the sockets that the system lists', () => {
+  const line = (inode: number, name = '') =>
+    `0: 00000002 00000000 00010000 0001 01 ${inode}${name && ` ${name}`}`
+  const HEAD = 'Num       RefCount Protocol Flags    Type St Inode Path'
+
+  /** What is made of listings, of which the last one stays, in reads of a few bytes each. */
+  function judge(...listings: string[][]): [evidence: string, looks: number] {
+    let looks = 0
+    let bytes = new Uint8Array()
+    const host: Partial<Host> = {
+      open: () => {
+        const listing = listings[Math.min(looks++, listings.length - 1)]!
+        bytes = new TextEncoder().encode(listing.map((each) => `${each}\n`).join(''))
+        return 1
+      },
+      close: () => {},
+      read: (_file, into, at, _bytes, position) => {
+        const part = bytes.subarray(position, position + 7)
+        into.set(part, at)
+        return part.length
+      },
+    }
+    const evidence = testAbstractSocket(host as Host, 'casky-me')
+    return [evidence, looks]
+  }
+
+  test('one that is there is alive, and one that is not in two listings alike is dead', () => {
+    expect(judge([HEAD, line(1), line(2, '@casky-me')])).toEqual(['alive', 1])
+    expect(judge([HEAD, line(1), line(2, '@casky-me@@@'), line(3)])).toEqual(['alive', 1])
+    const others = [
+      line(1, '@casky-mean'),
+      line(2, '/tmp/@casky-me'),
+      line(3, '@casky'),
+      line(4, '@@casky-me'),
+    ]
+    expect(judge([HEAD, ...others])).toEqual(['dead', 2])
+  })
+
+  test('one may have been skipped where another went away: they are listed anew', () => {
+    const gone = [HEAD, line(1, '@a'), line(2, '@b')]
+    expect(judge(gone, [HEAD, line(2, '@b'), line(3, '@casky-me')])).toEqual(['alive', 2])
+    expect(judge(gone, [HEAD, line(2, '@b')])).toEqual(['dead', 3])
+    expect(judge([HEAD, line(1, '@a')], [HEAD, line(1, '@a'), line(2, '@b')])).toEqual(['dead', 2])
+    // The same name is not the same socket; one that waits to be accepted is none yet.
+    expect(judge([HEAD, line(1, '@a')], [HEAD, line(2, '@a')])).toEqual(['dead', 3])
+    expect(judge([HEAD, line(0, '@a'), line(1)], [HEAD])).toEqual(['dead', 2])
+  })
+
+  test('nothing is certain where they change all the time, or the listing is none', () => {
+    const changing = Array.from({ length: 100 }, (_, inode) => [HEAD, line(inode + 1, '@a')])
+    const [evidence, looks] = judge(...changing)
+    expect(evidence).toBe('unknown')
+    expect(looks).toBeLessThan(20)
+    expect(judge([])).toEqual(['unknown', 1])
+    expect(judge(['garbage'])).toEqual(['unknown', 1])
+  })
+})
+
+describe.runIf(!isInContainer)('a store that is open for writing', () => {
+  test('can be copied by fs.cp; the copy opens as a store of its own, and the original stays locked', async () => {
+    const directory = join(freshFolder(), 'live')
+    const copies = [0, 1].map((each) => join(freshFolder(), `copy ${each}`))
+    const store = openSync(directory)
+    for (let each = 0; each < 100; each++) store.putSync(`key ${each}`, `value ${each}`)
+    cpSync(directory, copies[0]!, { recursive: true })
+    await cp(directory, copies[1]!, { recursive: true })
+    forget()
+    for (const copy of copies) {
+      const other = openSync(copy)
+      expect(other.size).toBe(100)
+      expect(other.get('key 99')).toBe('value 99')
+      other.putSync('key 100', 'only here')
+      forget()
+      expect(() => openSync(copy)).toThrow(expect.objectContaining({ code: 'CASKY_LOCKED' }))
+      other.closeSync()
+    }
+    expect(() => openSync(directory)).toThrow(expect.objectContaining({ code: 'CASKY_LOCKED' }))
+    expect(store.size).toBe(100)
+    store.closeSync()
   })
 })
 

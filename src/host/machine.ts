@@ -127,10 +127,10 @@ export function testAbstractSocket(host: Host, name: string): Evidence {
     const text = attempt(() => readListing(host, SOCKETS))
     if (!text?.startsWith('Num ')) return 'unknown'
     if (pattern.test(text)) return 'alive'
-    // By their inodes, which are not used again. Zero stands for those that wait to be accepted; no bucket has both
-    // them and such as were given a name.
-    const now = new Set(text.split('\n').map((line) => line.split(/ +/)[6] ?? '0'))
-    if (before !== undefined && [...before].every((inode) => inode === '0' || now.has(inode))) return 'dead'
+    // By their inodes, which are not used again: of those with a name, for the others have buckets of their own, as
+    // have those that wait to be accepted, with the listener's name and no inode.
+    const now = new Set(Array.from(text.matchAll(/ 0\d +([1-9]\d*) /g), ([, inode]) => inode!))
+    if (before !== undefined && [...before].every((inode) => now.has(inode))) return 'dead'
     before = now
   }
   return 'unknown'

@@ -16,10 +16,16 @@ let lock: Lock | undefined
 let thread: Worker | undefined
 
 /** Without a beacon, as where there are no sockets. */
-const dark: Beacon = { ...nodeBeacon, light: () => undefined, lockFile: () => undefined }
+const dark: Beacon = {
+  ...nodeBeacon,
+  lightAbstract: () => undefined,
+  light: () => undefined,
+  lockFile: () => undefined,
+}
 /** With room for hardly anybody to wait in. */
 const narrow: Beacon = {
   ...nodeBeacon,
+  lightAbstract: () => undefined,
   light: (host, lockDirectory, bindName, name) => {
     const server = createServer().listen({ path: join(lockDirectory, bindName), backlog: 1 })
     host.rename(join(lockDirectory, bindName), join(lockDirectory, name))

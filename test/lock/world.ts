@@ -6,7 +6,7 @@ import type { FileHandle, Host } from '../../src/host/host'
 import type { Evidence } from '../../src/host/machine'
 import { acquireLock } from '../../src/lock'
 
-export type BeaconKind = 'socket' | 'fileLock' | 'pid'
+export type BeaconKind = 'abstract' | 'socket' | 'fileLock' | 'pid'
 
 interface Node {
   content: string
@@ -17,18 +17,22 @@ interface Node {
 /** What lies on disk and who lives: all that contenders share. */
 export interface World {
   files: Map<string, Node>
+  /** Who listens on an abstract socket, by its token. */
+  lit: Map<string, number>
   alive: boolean[]
   inside: boolean[]
 }
 
 export const newWorld = (processes: number): World => ({
   files: new Map(),
+  lit: new Map(),
   alive: Array.from({ length: processes }, () => true),
   inside: Array.from({ length: processes }, () => false),
 })
 
 export const copyWorld = (world: World): World => ({
   files: new Map(Array.from(world.files, ([path, node]) => [path, { ...node }])),
+  lit: new Map(world.lit),
   alive: [...world.alive],
   inside: [...world.inside],
 })
@@ -218,9 +222,29 @@ const isLow = (name: string) => [...name].reduce((sum, letter) => sum + letter.c
 function beaconOf(world: World, setup: Setup, call: Call, host: Host): Beacon {
   const { id, beacon: kind } = setup
   const known: Partial<Beacon> = {
-    describeSelf: () => ({ pid: id, runtime: 'test', pidNamespace: 'one' }),
-    isShared: () => false,
+    describeSelf: () => ({
+      pid: id,
+      runtime: 'test',
+      pidNamespace: 'one',
+      netNamespace: 'one',
+      bootId: 'one',
+    }),
+    // So that the devices don't count.
+    isShared: () => true,
     testProcess: (_host, _self, was) => call(() => (isLive(world, was.pid) ? 'alive' : 'dead')),
+    lightAbstract: (_host, _self, _directory, token) => {
+      if (kind !== 'abstract') return undefined
+      call(() => {
+        world.lit.set(token, id)
+      })
+      return {
+        release: () =>
+          call(() => {
+            world.lit.delete(token)
+          }),
+      }
+    },
+    testAbstract: (_host, token) => call(() => (isLive(world, world.lit.get(token)) ? 'alive' : 'dead')),
     light: (_host, directory, bindName, name) => {
       if (kind !== 'socket') return undefined
       const path = `${directory}/${bindName}`
