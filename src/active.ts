@@ -69,6 +69,8 @@ export class ActiveSegment {
   /** Syncs done, for the statistics. */
   syncs = 0
   private syncsInFlight = 0
+  /** A cut that no sync has made last: after a power cut what it took could be back. */
+  private isCut = false
   private isReleased = false
 
   /**
@@ -84,7 +86,7 @@ export class ActiveSegment {
   ) {}
 
   get isDirty(): boolean {
-    return this.syncedBytes < this.segment.bytes
+    return this.isCut || this.syncedBytes < this.segment.bytes
   }
 
   /** Appends. On failure the segment is cut back to what it was. */
@@ -99,7 +101,7 @@ export class ActiveSegment {
     segment.bytes += bytes
   }
 
-  /** Takes back what lies behind the first `bytes`; where that fails the store is poisoned. */
+  /** Takes back what lies behind the first `bytes`. Where that fails it is unknown what is there: poisons, and throws. */
   cutBack(bytes: number): void {
     const { segment } = this
     invariant(bytes <= segment.bytes, 'a cut shortens')
@@ -107,12 +109,15 @@ export class ActiveSegment {
       this.rooms.host.truncate(this.file, bytes)
       segment.bytes = bytes
       this.syncedBytes = Math.min(this.syncedBytes, bytes)
+      this.isCut = true
     } catch (cause) {
-      this.rooms.health.poisoned ??= new CaskyError(
+      const error = new CaskyError(
         'CASKY_POISONED',
         `a failed write could not be cut back; writes are refused until the store is reopened: ${segment.path}`,
         { path: segment.path, offset: bytes, cause },
       )
+      this.rooms.health.poisoned ??= error
+      throw error
     }
   }
 
@@ -144,6 +149,7 @@ export class ActiveSegment {
       throw this.syncFailed(cause)
     }
     this.syncs++
+    this.isCut = false
     this.syncedBytes = Math.max(this.syncedBytes, bytes)
   }
 
@@ -175,46 +181,35 @@ export class ActiveSegment {
     return recordSeed(this.segment.header.salt, offset)
   }
 
-  /** Encodes a record whose key and value stand in their places in the kernels' memory; it will lie at `offset`. */
-  encode(at: number, head: RecordHead, sequence: number, offset: number): void {
+  /**
+   * Encodes a record whose key stands in its place in the kernels' memory, and its value behind it, or elsewhere if
+   * `valueCrc` is given; it will lie at `offset`.
+   */
+  encode(at: number, head: RecordHead, sequence: number, offset: number, valueCrc?: number): void {
     const { kind, keyBytes, valueBytes, expiresAtMs } = head
-    const { kernels, host } = this.rooms
-    const seed = this.seedAt(offset)
-    const counted = sequence - this.segment.header.firstSequence
-    const nowMs = host.nowMs()
-    kernels.call.encodeRecord(
-      at,
-      kind,
-      keyBytes,
-      valueBytes,
-      counted,
-      nowMs,
-      expiresAtMs,
-      this.syncedBytes,
-      seed,
-    )
-  }
-
-  /** As `encode`, for a record whose value does not stand behind its key. */
-  encodePrefix(at: number, head: RecordHead, sequence: number, offset: number, valueCrc: number): void {
-    const { kind, keyBytes, valueBytes, expiresAtMs } = head
-    const { kernels, host } = this.rooms
-    const seed = this.seedAt(offset)
-    const counted = sequence - this.segment.header.firstSequence
-    const nowMs = host.nowMs()
+    const { host, kernels } = this.rooms
     const { syncedBytes } = this
-    kernels.call.encodeHeader(
-      at,
-      kind,
-      keyBytes,
-      valueBytes,
-      counted,
-      nowMs,
-      expiresAtMs,
-      syncedBytes,
-      seed,
-      valueCrc,
-    )
+    const seed = this.seedAt(offset)
+    const counted = sequence - this.segment.header.firstSequence
+    invariant(counted >= 0, 'a record stands behind the first of its segment')
+    const nowMs = host.nowMs()
+    const { call } = kernels
+    if (valueCrc === undefined) {
+      call.encodeRecord(at, kind, keyBytes, valueBytes, counted, nowMs, expiresAtMs, syncedBytes, seed)
+    } else {
+      call.encodeHeader(
+        at,
+        kind,
+        keyBytes,
+        valueBytes,
+        counted,
+        nowMs,
+        expiresAtMs,
+        syncedBytes,
+        seed,
+        valueCrc,
+      )
+    }
   }
 
   /** Writes a record that certifies all that is synced by now, so that damage to it can't pass for a torn tail. */

@@ -71,7 +71,7 @@ function prepareOperation(operation: unknown, keys: KeyCodec, values: ValueEncod
   }
   const expiry =
     ttlMs === undefined && expiresAtMs === undefined ? undefined : expiryOf({ ttlMs, expiresAtMs }, nowMs)
-  return { kind: KIND_PUT, key, stored: values.prepare(value), expiresAtMs: expiry }
+  return { kind: KIND_PUT, key, stored: values.prepareOwn(value), expiresAtMs: expiry }
 }
 
 export function prepareBatch(
@@ -83,7 +83,8 @@ export function prepareBatch(
   if (!Array.isArray(operations)) {
     throw batchError(`a batch is an array of operations, not ${describe(operations)}`, operations)
   }
-  return operations.map((operation: unknown, i) => {
+  // Not `map`, which would leave the holes of a sparse array in.
+  return Array.from(operations, (operation: unknown, i) => {
     try {
       return prepareOperation(operation, keys, values, nowMs)
     } catch (cause) {

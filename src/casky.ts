@@ -49,6 +49,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
   readonly #keys: KeyCodec
   readonly #values: ValueEncoder
   #isOpen = true
+  #isClosed = false
   #closing: Promise<void> | undefined
 
   static {
@@ -320,10 +321,10 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
 
   /** Verifies every byte of the store, and returns what `health` then says. Reads and writes go on meanwhile. */
   async check(options?: { onProgress?: (progress: CheckProgress) => void }): Promise<HealthReport> {
-    const { host, catalog, health, writing } = this.#opened()
+    const { host, catalog, health, manifest, writing } = this.#opened()
     const { onProgress } = checkNames(options, ['onProgress'], 'check')
     writing?.writer.tryCommit()
-    for (const progress of check(host, catalog, health)) {
+    for (const progress of check(host, catalog, health, manifest)) {
       if (typeof onProgress === 'function') onProgress(progress)
       await new Promise<void>((resolve) => host.soon(resolve))
       this.#opened()
@@ -344,26 +345,34 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
   }
 
   async #close(): Promise<void> {
+    try {
+      await this.#rooms.writing?.writer.close()
+    } finally {
+      // Unless closeSync has overtaken it.
+      if (!this.#isClosed) this.#release()
+      this.#isClosed = true
+    }
+  }
+
+  #release(): void {
     const { catalog, writing } = this.#rooms
     try {
-      await writing?.writer.close()
-    } finally {
       catalog.closeFiles()
+    } finally {
       writing?.lock.release()
     }
   }
 
   /** As `close`, done on return. */
   closeSync(): void {
-    if (this.#closing !== undefined) return
+    if (this.#isClosed) return
+    this.#isClosed = true
     this.#isOpen = false
-    this.#closing = Promise.resolve()
-    const { catalog, writing } = this.#rooms
+    this.#closing ??= Promise.resolve()
     try {
-      writing?.writer.closeNow()
+      this.#rooms.writing?.writer.closeNow()
     } finally {
-      catalog.closeFiles()
-      writing?.lock.release()
+      this.#release()
     }
   }
 

@@ -13,12 +13,15 @@ import {
   ROW_WORDS,
   SCAN_TABLE_AT,
 } from '../assembly/layout'
+import { isEqual } from './bytes'
 import type { Catalog, Segment } from './catalog'
+import { CaskyError } from './errors'
+import { join, MANIFEST } from './files'
 import { Findings } from './findings'
 import type { Health } from './health'
 import type { Host } from './host/host'
 import { Kernels } from './kernels'
-import { readManifest } from './manifest'
+import { encodeManifest, type Manifest, readManifest } from './manifest'
 import { checkHeader, openOrReport } from './recovery'
 import { SegmentScan } from './scanner'
 
@@ -33,10 +36,41 @@ export interface CheckProgress {
 
 const TABLE = SCAN_TABLE_AT / 4
 
-export function* check(host: Host, catalog: Catalog, health: Health): Generator<CheckProgress, void> {
+/** The manifest on disk is the one that is in force. */
+function checkManifest(
+  host: Host,
+  kernels: Kernels,
+  catalog: Catalog,
+  health: Health,
+  known: Manifest,
+): void {
+  const path = join(catalog.directory, MANIFEST)
+  const findings = new Findings(health, path, 0, host.nowMs())
+  try {
+    const found = readManifest(host, kernels, catalog.directory)
+    if (found === undefined) findings.report(0, 0, 'the manifest is gone')
+    else if (!isEqual(encodeManifest(kernels, found), encodeManifest(kernels, known))) {
+      findings.report(
+        0,
+        0,
+        `the manifest is number ${found.generation} and not the open store's number ${known.generation}`,
+      )
+    }
+  } catch (error) {
+    if (!(error instanceof CaskyError)) throw error
+    findings.report(0, 0, error.message)
+  }
+}
+
+export function* check(
+  host: Host,
+  catalog: Catalog,
+  health: Health,
+  manifest: Manifest,
+): Generator<CheckProgress, void> {
   // Kernels of its own: the store's go on working between the steps.
   const kernels = new Kernels()
-  readManifest(host, kernels, catalog.directory)
+  checkManifest(host, kernels, catalog, health, manifest)
   const segments = catalog.segments.map((segment) => ({ segment, bytes: segment.bytes }))
   const bytesTotal = segments.reduce((sum, { bytes }) => sum + bytes, 0)
   let bytesDone = 0

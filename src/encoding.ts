@@ -160,6 +160,12 @@ export class ValueEncoder {
     return stored
   }
 
+  /** As `prepare`, in bytes that stay as they are while other values are prepared: a codec may use its own again. */
+  prepareOwn(value: unknown): string | Uint8Array {
+    const stored = this.prepare(value)
+    return typeof this.encoding === 'object' && typeof stored !== 'string' ? stored.slice() : stored
+  }
+
   private convert(value: unknown): string | Uint8Array {
     const { encoding } = this
     if (encoding === 'utf8' || encoding === 'bytes') {

@@ -37,14 +37,22 @@ export class Health {
   readonly damage: Damage[] = []
   readonly tornTails: TornTail[] = []
   poisoned: CaskyError | undefined
+  private readonly known = new Set<string>()
+
+  private isNew(kind: string, { path, offset, bytes }: TornTail): boolean {
+    const place = `${kind} ${offset} ${bytes} ${path}`
+    if (this.known.has(place)) return false
+    this.known.add(place)
+    return true
+  }
 
   /** The same place is reported once, however often it is met. */
   addDamage(damage: Damage): void {
-    if (!this.damage.some((known) => isSamePlace(known, damage))) this.damage.push(damage)
+    if (this.isNew('damage', damage)) this.damage.push(damage)
   }
 
   addTornTail(tail: TornTail): void {
-    if (!this.tornTails.some((known) => isSamePlace(known, tail))) this.tornTails.push(tail)
+    if (this.isNew('tail', tail)) this.tornTails.push(tail)
   }
 
   report(): HealthReport {
@@ -55,8 +63,4 @@ export class Health {
       poisoned: this.poisoned,
     }
   }
-}
-
-function isSamePlace(a: TornTail, b: TornTail): boolean {
-  return a.path === b.path && a.offset === b.offset && a.bytes === b.bytes
 }

@@ -103,9 +103,6 @@ export class Kernels {
     this.text = Buffer.from(memory.buffer)
   }
 
-  /** Memory for what lasts no longer than one call; also used by `crc` and by reads. */
-  readonly scratch = { at: READ_AT, bytes: READ_BYTES }
-
   get hashLow(): number {
     return this.words[RESULT + RESULT_HASH_LOW]
   }

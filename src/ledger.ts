@@ -1,5 +1,6 @@
 // The keydir and the catalog kept in step: where each key is live, and how many live bytes each segment holds.
 import { KEY_AT, KIND_DELETE, KIND_MASK } from '../assembly/layout'
+import { GrowableBytes } from './bytes'
 import type { Catalog } from './catalog'
 import type { Kernels } from './kernels'
 import { emptyPlace, Keydir, type Place } from './keydir/keydir'
@@ -91,16 +92,20 @@ export class Ledger {
 
   /** Forgets the entries that have expired; their records go on shadowing older ones on disk. Returns how many. */
   sweep(kernels: Kernels, nowMs: number): number {
-    const expired: Uint8Array[] = []
-    this.keydir.forEach((place, keys, at, keyBytes) => {
-      if (place.expiresAtMs !== undefined && place.expiresAtMs <= nowMs)
-        expired.push(keys.slice(at, at + keyBytes))
+    const keys = new GrowableBytes()
+    const lengths: number[] = []
+    this.keydir.forEach((place, source, at, keyBytes) => {
+      if (place.expiresAtMs === undefined || place.expiresAtMs > nowMs) return
+      keys.append(source, at, keyBytes)
+      lengths.push(keyBytes)
     })
-    for (const key of expired) {
-      kernels.bytes.set(key, KEY_AT)
-      kernels.call.hashKey(KEY_AT, key.length)
-      this.remove(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, key.length)
+    let at = 0
+    for (const keyBytes of lengths) {
+      kernels.bytes.set(keys.bytes.subarray(at, at + keyBytes), KEY_AT)
+      kernels.call.hashKey(KEY_AT, keyBytes)
+      this.remove(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, keyBytes)
+      at += keyBytes
     }
-    return expired.length
+    return lengths.length
   }
 }

@@ -108,6 +108,8 @@ export class Log {
       if (previous?.state === 'active') previous.state = 'closed'
       const lastSequence = this.nextSequence - 1
       segment = catalog.add({ header, state: 'active', bytes: 0, records: 0, lastSequence })
+      // The name must last before the manifest counts on it.
+      this.syncDirectory()
       this.publish(header.id + 1)
       return new ActiveSegment(this.rooms, segment, file, syncFile)
     } catch (error) {
@@ -129,6 +131,15 @@ export class Log {
       return this.rooms.host.open(path, 'write')
     } catch (cause) {
       throw ioError('start a segment', path, cause)
+    }
+  }
+
+  private syncDirectory(): void {
+    const { host, catalog } = this.rooms
+    try {
+      host.syncDirectory(catalog.directory)
+    } catch (cause) {
+      throw ioError('sync the directory', catalog.directory, cause)
     }
   }
 
@@ -170,10 +181,14 @@ export class Log {
 
   /** Encodes a write, which takes the next sequence number. `valueCrc` is given where its value stands elsewhere. */
   encode(at: number, head: RecordHead, offset: number, valueCrc?: number): void {
-    invariant(this.nextSequence <= Number.MAX_SAFE_INTEGER, 'sequence numbers end at 2^53')
+    if (this.nextSequence >= Number.MAX_SAFE_INTEGER) {
+      throw new CaskyError(
+        'CASKY_IO',
+        'the store has used up its sequence numbers (2^53); export it, and import it into a new one',
+      )
+    }
     const sequence = this.nextSequence++
-    if (valueCrc === undefined) this.current().encode(at, head, sequence, offset)
-    else this.current().encodePrefix(at, head, sequence, offset, valueCrc)
+    this.current().encode(at, head, sequence, offset, valueCrc)
   }
 
   /** Notes that the segment now holds `records` more, up to the sequence number before the next. */
@@ -183,13 +198,16 @@ export class Log {
     segment.lastSequence = this.nextSequence - 1
   }
 
+  /** Certifies what is synced; a segment that holds no write has nothing to certify. */
   mark(): void {
-    this.current().mark()
+    const active = this.current()
+    if (active.segment.records > 0) active.mark()
   }
 
   /** Syncs and seals the active segment and starts the next. A failure leaves the old one active and unsealed. */
   rotate(): void {
     const former = this.current()
+    if (former.segment.records === 0) return
     former.seal()
     try {
       this.active = this.start()
@@ -205,12 +223,20 @@ export class Log {
     former.release()
   }
 
-  /** Seals the log and lets it go. After poison it only lets it go. */
-  close(): void {
+  /**
+   * Seals the log and lets it go. After poison it only lets it go, and with `cutsUnsynced` takes back what no sync has
+   * vouched for: after a failed sync the kernel goes on showing bytes that are not on disk, and a reopen would believe
+   * them.
+   */
+  close(cutsUnsynced: boolean): void {
     const { active } = this
     if (active === undefined) return
     try {
       if (this.rooms.health.poisoned === undefined) this.end(active)
+      else if (cutsUnsynced) active.cutBack(active.syncedBytes)
+    } catch (error) {
+      // A store that is poisoned already has said so.
+      if (this.rooms.health.poisoned === undefined) throw error
     } finally {
       this.active = undefined
       this.letGo(active)

@@ -7,7 +7,6 @@ import { Health } from './health'
 import type { Beacon } from './host/beacon'
 import type { Host } from './host/host'
 import type { Evidence } from './host/machine'
-import { readFully } from './io'
 import { Kernels } from './kernels'
 import { Ledger } from './ledger'
 import { acquireLock, type Lock, type LockWait } from './lock'
@@ -18,7 +17,7 @@ import type { Memtable } from './memtable'
 import type { Settings } from './options'
 import { Reader } from './reader'
 import { type OpenProgress, type RecoveryReport, recover } from './recovery'
-import { decodeSegmentHeader, recordSeed, SEGMENT_HEADER_BYTES, STORE_ID_BYTES } from './segment'
+import { SEGMENT_HEADER_BYTES, STORE_ID_BYTES } from './segment'
 import { Writer } from './writer'
 
 /** Everything an open store is made of. */
@@ -76,15 +75,7 @@ function prepareDirectory(host: Host, directory: string, settings: Settings): vo
     return
   }
   if (names.includes(MANIFEST)) {
-    if (settings.errorIfExists) {
-      throw new CaskyError(
-        'CASKY_EXISTS',
-        `a store is here already, and errorIfExists is set: ${directory}`,
-        {
-          path: directory,
-        },
-      )
-    }
+    if (settings.errorIfExists) throw exists(directory)
     return
   }
   if (names.some((name) => segmentIdOf(name) !== undefined)) {
@@ -103,6 +94,12 @@ function prepareDirectory(host: Host, directory: string, settings: Settings): vo
     )
   }
   if (settings.readOnly || !settings.createIfMissing) throw notFound(directory)
+}
+
+function exists(directory: string): CaskyError {
+  return new CaskyError('CASKY_EXISTS', `a store is here already, and errorIfExists is set: ${directory}`, {
+    path: directory,
+  })
 }
 
 function notFound(directory: string): CaskyError {
@@ -154,7 +151,10 @@ function* openRooms(
   const ledger = new Ledger(catalog)
   const rooms = { host, kernels, catalog, ledger, health, cache }
   try {
-    const manifest = readManifest(host, kernels, directory) ?? create(host, kernels, directory, lock)
+    const found = readManifest(host, kernels, directory)
+    // Looked at again under the lock: another process may have been first.
+    if (found !== undefined && settings.errorIfExists) throw exists(directory)
+    const manifest = found ?? create(host, kernels, directory, lock)
     const recovery = yield* recover(rooms, manifest)
     checkStrict(settings, health)
     const reader = new Reader(rooms)
@@ -163,7 +163,7 @@ function* openRooms(
     if (lock === undefined)
       return { ...rooms, reader, lookup: lookupOf(undefined), manifest, recovery, writing: undefined }
     const lastSequence = catalog.segments.reduce((last, segment) => Math.max(last, segment.lastSequence), 0)
-    removeLeftovers(host, kernels, catalog, manifest, lastSequence)
+    removeLeftovers(host, catalog, manifest)
     syncTail(host, catalog)
     const { maxSegmentBytes, sync } = settings
     const log = new Log({ host, kernels, catalog, health, manifest, maxSegmentBytes }, lastSequence)
@@ -187,6 +187,12 @@ function create(host: Host, kernels: Kernels, directory: string, lock: Lock | un
     segments: [],
   }
   publishManifest(host, kernels, directory, manifest)
+  // A crash may have come between making the directory and this, in an open before.
+  try {
+    host.syncDirectory(parentOf(directory))
+  } catch (cause) {
+    throw ioError('sync the directory', parentOf(directory), cause)
+  }
   return manifest
 }
 
@@ -200,63 +206,32 @@ function checkStrict(settings: Settings, health: Health): void {
   )
 }
 
-/** Files that the manifest doesn't name are left from a crash, unless they are newer than the manifest. */
-function removeLeftovers(
-  host: Host,
-  kernels: Kernels,
-  catalog: Catalog,
-  manifest: Manifest,
-  lastSequence: number,
-): void {
+/**
+ * A file that the manifest doesn't name is left from a crash while a segment was started: a header, or less. One that
+ * holds more was put here, or the manifest was put back from an older copy: removing it would lose data.
+ */
+function removeLeftovers(host: Host, catalog: Catalog, manifest: Manifest): void {
   const { directory } = catalog
   const live = new Set(manifest.segments.map((entry) => entry.header.id))
-  const leftovers = host.list(directory).filter((name) => {
+  for (const name of host.list(directory)) {
     const id = segmentIdOf(name)
-    return name === MANIFEST_NEXT || (id !== undefined && !live.has(id))
-  })
-  for (const name of leftovers) {
+    const isLeftover = name === MANIFEST_NEXT || (id !== undefined && !live.has(id))
     const path = join(directory, name)
-    if (host.inspect(path)?.kind !== 'file') continue
-    if (name !== MANIFEST_NEXT) refuseNewer(host, kernels, path, manifest, lastSequence)
+    const file = isLeftover ? host.inspect(path) : undefined
+    if (file?.kind !== 'file') continue
+    if (name !== MANIFEST_NEXT && file.bytes > SEGMENT_HEADER_BYTES) {
+      throw new CaskyError(
+        'CASKY_CORRUPT',
+        `a segment holds data, and the manifest (number ${manifest.generation}) doesn't name it: put the newer manifest back, move the file away if it isn't this store's, or run \`casky repair\`: ${path}`,
+        { path },
+      )
+    }
     try {
       host.remove(path)
     } catch (cause) {
       throw ioError('remove what a crash left behind', path, cause)
     }
   }
-}
-
-/**
- * A segment that a crash kept out of the manifest holds no write that the manifest's own don't reach: writes go
- * to a segment only once it is in the manifest. One that does hold such a write tells that the manifest was put back
- * from an older copy, and removing it would lose data.
- */
-function refuseNewer(
-  host: Host,
-  kernels: Kernels,
-  path: string,
-  manifest: Manifest,
-  lastSequence: number,
-): void {
-  const file = host.open(path, 'read')
-  try {
-    const bytes = new Uint8Array(SEGMENT_HEADER_BYTES)
-    const read = readFully(host, file, bytes, 0, bytes.length, 0)
-    const { header } = decodeSegmentHeader(kernels, bytes.subarray(0, read))
-    if (header === undefined || header.firstSequence <= lastSequence) return
-    const { at, bytes: scratchBytes } = kernels.scratch
-    const record = readFully(host, file, kernels.bytes, at, scratchBytes, SEGMENT_HEADER_BYTES)
-    const seed = recordSeed(header.salt, SEGMENT_HEADER_BYTES)
-    if (kernels.call.isHeaderValid(at, record, seed) !== 1) return
-  } finally {
-    host.close(file)
-  }
-  const manifestPath = join(parentOf(path), MANIFEST)
-  throw new CaskyError(
-    'CASKY_CORRUPT',
-    `the manifest (number ${manifest.generation}) is older than ${path}, which it doesn't name; put the newer one back, or run \`casky repair\``,
-    { path: manifestPath },
-  )
 }
 
 /** What recovery read may have reached the file only, not the disk: what is served must be there to stay. */

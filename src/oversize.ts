@@ -1,5 +1,5 @@
 // Records and batches that the write buffer has no room for: encoded piece by piece and written as they come.
-import { READ_AT, READ_BYTES, WRITE_AT, WRITE_BYTES } from '../assembly/layout'
+import { READ_BYTES, WRITE_AT, WRITE_BYTES } from '../assembly/layout'
 import type { RecordHead } from './active'
 import type { Kernels } from './kernels'
 import type { Log } from './log'
@@ -36,7 +36,7 @@ export function writePieces(kernels: Kernels, log: Log, records: readonly RawRec
     offsets[i] = offset
     kernels.bytes.set(record.key, at + prefixBytes - record.key.length)
     if (isLarge) {
-      log.encode(at, headOf(record), offset, crcOfValue(kernels, log.seedAt(offset), record.value))
+      log.encode(at, headOf(record), offset, kernels.crc(record.value, log.seedAt(offset)))
       used += prefixBytes
       drain()
       for (let done = 0; done < record.value.length; done += READ_BYTES) {
@@ -54,14 +54,4 @@ export function writePieces(kernels: Kernels, log: Log, records: readonly RawRec
 
 function headOf({ kind, key, value, expiresAtMs }: RawRecord): RecordHead {
   return { kind, keyBytes: key.length, valueBytes: value.length, expiresAtMs: expiresAtMs ?? 0 }
-}
-
-function crcOfValue(kernels: Kernels, seed: number, value: Uint8Array): number {
-  let crc = seed
-  for (let done = 0; done < value.length; done += READ_BYTES) {
-    const piece = value.subarray(done, done + READ_BYTES)
-    kernels.bytes.set(piece, READ_AT)
-    crc = kernels.call.crc32(crc, READ_AT, piece.length)
-  }
-  return crc >>> 0
 }

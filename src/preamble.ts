@@ -1,5 +1,5 @@
 // The first 16 bytes of every file of a store, the same in every version of the format (docs/FORMAT.md, "Preamble").
-import { isEqual, viewOf } from './bytes'
+import { viewOf } from './bytes'
 import type { Kernels } from './kernels'
 
 export const FORMAT_VERSION = 1
@@ -8,6 +8,8 @@ const MAGIC_BYTES = 8
 const VERSION_AT = 8
 const HEADER_BYTES_AT = 10
 const CRC_AT = 12
+/** So many bytes of a magic make it one that was damaged, and not another program's. */
+const MAGIC_BYTES_ALIKE = 6
 
 export type Preamble =
   | { kind: 'ours'; headerBytes: number }
@@ -34,13 +36,13 @@ export function writePreamble(
 
 /** A newer version is believed only under its CRC: a flipped bit in the version is damage, not the future. */
 export function readPreamble(kernels: Kernels, from: Uint8Array, magic: Uint8Array): Preamble {
-  if (from.length < PREAMBLE_BYTES) return { kind: 'damaged' }
+  const alike = magic.filter((byte, i) => byte === from[i]).length
+  if (alike < MAGIC_BYTES_ALIKE) return { kind: 'foreign' }
+  if (from.length < PREAMBLE_BYTES || alike < MAGIC_BYTES) return { kind: 'damaged' }
   const view = viewOf(from)
-  const isMagic = isEqual(from.subarray(0, MAGIC_BYTES), magic)
   if (view.getUint32(CRC_AT, true) !== kernels.crc(from.subarray(0, CRC_AT))) {
-    return { kind: isMagic ? 'damaged' : 'foreign' }
+    return { kind: 'damaged' }
   }
-  if (!isMagic) return { kind: 'foreign' }
   const version = view.getUint16(VERSION_AT, true)
   if (version > FORMAT_VERSION) return { kind: 'newer', version }
   return { kind: 'ours', headerBytes: view.getUint16(HEADER_BYTES_AT, true) }

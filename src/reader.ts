@@ -138,10 +138,12 @@ export class Reader {
     const { kernels, health, host } = this.rooms
     const key = kernels.bytes.slice(KEY_AT, KEY_AT + keyBytes)
     if (!place.isDamaged) {
+      // The same range as a scan reports, so that one place is reported once.
+      const prefixBytes = what === FOUND_WRONG[VERIFY_BAD_VALUE] ? place.recordBytes - place.valueBytes : 0
+      const range = { offset: place.offset + prefixBytes, bytes: place.recordBytes - prefixBytes }
       health.addDamage({
         path: segment.path,
-        offset: place.offset,
-        bytes: place.recordBytes,
+        ...range,
         reason: what,
         firstSequence: undefined,
         lastSequence: undefined,

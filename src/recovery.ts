@@ -83,7 +83,12 @@ function* readSegment(rooms: RecoveryRooms, segment: Segment, entry: ManifestEnt
   const decidedLastSequence = decidedBytes === undefined ? undefined : entry.lastSequence
   const nowMs = host.nowMs()
   const file = openOrReport(rooms, segment, entry.bytes)
-  if (file === undefined) return
+  if (file === undefined) {
+    // Its writes had sequence numbers that nobody knows any more: leave more room than they can have taken.
+    if (entry.state === 'active')
+      segment.lastSequence = entry.header.firstSequence + SEQUENCES_OF_A_SEGMENT_MAX
+    return
+  }
   const { bytes: fileBytes } = host.status(file)
   checkHeader(rooms, segment, file, nowMs)
   const replay = new Replay(kernels, ledger, health, segment, nowMs)
@@ -167,10 +172,6 @@ export function openOrReport(
       keys: [],
       foundAtMs: host.nowMs(),
     })
-    // Its writes had sequence numbers that nobody knows any more: leave more room than they can have taken.
-    if (segment.state === 'active') {
-      segment.lastSequence = segment.header.firstSequence + SEQUENCES_OF_A_SEGMENT_MAX
-    }
     return undefined
   }
 }

@@ -64,6 +64,8 @@ export class Replay {
       this.segment.lastSequence = Math.max(this.segment.lastSequence, sequence)
       if (!isWrite) continue
       this.segment.records++
+      // Before the place is filled: breaking a batch uses it for the members.
+      if ((kind & FLAG_JOINED_TO_PREVIOUS) === 0) this.breakBatch()
       this.readPlace(word, kind, rowOffset)
       const keyBytes = kind >>> 16
       const keyAt = at + words[word + ROW_AT] + this.place.recordBytes - this.place.valueBytes - keyBytes
@@ -107,7 +109,6 @@ export class Replay {
       if (!joinsNext) this.applyBatch()
       return
     }
-    this.breakBatch()
     this.broken = undefined
     if (joinsNext) {
       this.batch = { startOffset: this.place.offset, members: [], keys: new GrowableBytes() }

@@ -56,7 +56,8 @@ export class SegmentScan {
     private readonly kernels: Kernels,
     private readonly target: ScanTarget,
   ) {
-    this.limit = Math.min(target.fileBytes, target.decidedBytes ?? target.fileBytes)
+    // The kernels count in 32 bits, and no segment comes near: what lies behind is no part of one.
+    this.limit = Math.min(target.fileBytes, target.decidedBytes ?? target.fileBytes, 0xffff_ffff)
     this.boundary = target.decidedBytes
   }
 

@@ -3,7 +3,7 @@
 // next one fills.
 import { WRITE_AT, WRITE_BYTES } from '../assembly/layout'
 import type { RecordHead } from './active'
-import { type CaskyError, invariant } from './errors'
+import { CaskyError, invariant } from './errors'
 import { Group } from './group'
 import type { Health } from './health'
 import type { Host } from './host/host'
@@ -69,9 +69,20 @@ export class Writer {
     const { kernels, log } = this.rooms
     if (!log.needsRotation(log.writtenBytes + this.usedBytes, bytes)) return at
     this.commit()
-    log.rotate()
+    this.rotate()
     kernels.bytes.copyWithin(WRITE_AT, at, at + bytes)
     return WRITE_AT
+  }
+
+  private rotate(): void {
+    const { health, log } = this.rooms
+    try {
+      log.rotate()
+    } finally {
+      // Whether another segment begins or not: the one so far was synced, unless that is what failed.
+      if (health.poisoned !== undefined) this.failAll(health.poisoned)
+      else if (!log.isDirty) this.settleWritten(undefined)
+    }
   }
 
   /** Encodes the record of `bytes` whose key and value stand in their places at `at`, and makes it visible. */
@@ -89,7 +100,7 @@ export class Writer {
     this.commit()
     log.segment()
     const bytes = records.reduce((sum, record) => sum + rawBytes(record), 0)
-    if (log.needsRotation(log.writtenBytes, bytes)) log.rotate()
+    if (log.needsRotation(log.writtenBytes, bytes)) this.rotate()
     const begin = log.writtenBytes
     const sequence = log.nextSequence
     let offsets: Float64Array
@@ -100,9 +111,9 @@ export class Writer {
       log.nextSequence = sequence
       throw error
     }
-    this.takeRaw(records, offsets)
     const { group } = this
     this.group = new Group()
+    this.take(group, () => this.takeRaw(records, offsets))
     this.written(group, records.length)
   }
 
@@ -171,10 +182,29 @@ export class Writer {
     const { group, memtable } = this
     this.group = new Group()
     this.usedBytes = 0
-    ledger.takeGroup(kernels, memtable, WRITE_AT, log.segment().slot, offset)
     const records = memtable.count
-    memtable.clear()
+    try {
+      this.take(group, () => ledger.takeGroup(kernels, memtable, WRITE_AT, log.segment().slot, offset))
+    } finally {
+      memtable.clear()
+    }
     this.written(group, records)
+  }
+
+  /** Moves a written group to the keydir. Should that fail half-way (no memory), memory and log have come apart. */
+  private take(group: Group, move: () => void): void {
+    try {
+      move()
+    } catch (cause) {
+      const error = new CaskyError(
+        'CASKY_POISONED',
+        'the index could not take in what was written; writes are refused until the store is reopened',
+        { cause },
+      )
+      this.rooms.health.poisoned ??= error
+      group.settle(error)
+      throw error
+    }
   }
 
   private dropGroup(error: unknown): void {
@@ -214,9 +244,14 @@ export class Writer {
     })
   }
 
-  /** After a failed sync nothing that waits can be acknowledged, and what isn't written never will be. */
-  private failAll(error: CaskyError): void {
+  /** Everything written is on disk, or its outcome is `error`. */
+  private settleWritten(error: unknown): void {
     for (const group of [...this.syncing.splice(0), ...this.unsynced.splice(0)]) group.settle(error)
+  }
+
+  /** After a failed sync nothing that waits can be acknowledged, and what isn't written never will be. */
+  private failAll(error: unknown): void {
+    this.settleWritten(error)
     if (this.usedBytes > 0) this.dropGroup(error)
   }
 
@@ -236,14 +271,17 @@ export class Writer {
       this.failAll(error as CaskyError)
       throw error
     }
-    for (const group of [...this.syncing.splice(0), ...this.unsynced.splice(0)]) group.settle(undefined)
+    this.settleWritten(undefined)
   }
 
   /** Resolves once everything written so far is on disk. */
   async flush(): Promise<void> {
     this.commit()
     this.checkPoison()
-    if (!this.rooms.log.isDirty) return
+    if (!this.rooms.log.isDirty) {
+      this.settleWritten(undefined)
+      return
+    }
     const group = new Group()
     this.unsynced.push(group)
     this.startSync()
@@ -284,10 +322,17 @@ export class Writer {
     }
   }
 
-  private stop(): void {
+  /** Lets go of the log; what still waits then hears why it waits in vain. */
+  private end(): void {
+    const { health, log, sync } = this.rooms
     this.isClosed = true
     this.cancelTimer?.()
     this.cancelTimer = undefined
+    try {
+      log.close(sync === 'always')
+    } finally {
+      if (health.poisoned !== undefined) this.failAll(health.poisoned)
+    }
   }
 
   /** Everything is on disk and the log is sealed on return; throws where that can't be. Lets go of the log anyway. */
@@ -295,8 +340,7 @@ export class Writer {
     try {
       this.syncNow()
     } finally {
-      this.stop()
-      this.rooms.log.close()
+      this.end()
     }
   }
 
@@ -305,8 +349,7 @@ export class Writer {
       await this.flush()
       this.checkPoison()
     } finally {
-      this.stop()
-      this.rooms.log.close()
+      if (!this.isClosed) this.end()
     }
   }
 }

@@ -150,8 +150,8 @@ describe('expiries', () => {
         expiries.remove(gone)
       } else {
         nowMs += Math.floor(random() * 40)
-        if (expiries.needsRebuild(nowMs)) {
-          expiries.clear()
+        if (expiries.needsStart(nowMs)) {
+          expiries.start()
           for (const at of model) expiries.add(at)
         }
         expect(expiries.countExpired(nowMs)).toBe(model.filter((at) => at <= nowMs).length)

@@ -173,7 +173,7 @@ describe('damage', () => {
     const record = recordsOf(segment)[5]
     flipBit(segment, (record.offset + record.bytes - 1) * 8)
     expect(await failure(() => db.get('k5'))).toMatchObject({ code: 'CASKY_CORRUPT' })
-    expect(db.health().damage).toMatchObject([{ path: segment, offset: record.offset }])
+    expect(db.health().damage).toMatchObject([{ path: segment, offset: record.offset + record.bytes - 7, bytes: 7 }])
     db.closeSync()
   })
 
@@ -376,7 +376,7 @@ describe('the manifest', () => {
       hurt[bit >>> 3] ^= 1 << (bit & 7)
       writeFileSync(manifest, hurt)
       const { code } = await failure(() => openSync(directory, { readOnly: true }))
-      expect(['CASKY_CORRUPT', 'CASKY_NOT_A_STORE']).toContain(code)
+      expect(code).toBe('CASKY_CORRUPT')
     }
   })
 

@@ -311,7 +311,7 @@ describe('a full disk', () => {
     db.putSync('kept', '1')
     script.write = ['ENOSPC']
     script.truncate = 'EIO'
-    expect(await failure(() => db.put('refused', '2'))).toMatchObject({ code: 'CASKY_NO_SPACE' })
+    expect(await failure(() => db.put('refused', '2'))).toMatchObject({ code: 'CASKY_POISONED' })
     expect(await failure(() => db.put('more', '3'))).toMatchObject({ code: 'CASKY_POISONED' })
     expect(db.get('kept')).toBe('1')
     expect(await failure(() => db.close())).toMatchObject({ code: 'CASKY_POISONED' })
@@ -399,15 +399,21 @@ describe('a failed sync', () => {
   test('of the directory, after the manifest was replaced, poisons too', async () => {
     const path = freshStore()
     let fails = false
+    let isLate = false
+    let calls = 0
     const ground = groundWith({
       syncDirectory: (directory) => {
-        if (fails) throw systemError('EIO')
+        if (fails && (!isLate || ++calls === 2)) throw systemError('EIO')
         nodeHost.syncDirectory(directory)
       },
     })
     const db = openSyncWith(ground, path, { maxSegmentBytes: 4096 })
     db.putSync('a', 'x'.repeat(3000))
     fails = true
+    // Before the manifest changes nothing has happened yet; after it, either may be in force.
+    expect(await failure(() => db.putSync('b', 'x'.repeat(3000)))).toMatchObject({ code: 'CASKY_IO' })
+    expect(db.has('b')).toBe(false)
+    isLate = true
     expect(await failure(() => db.putSync('b', 'x'.repeat(3000)))).toMatchObject({ code: 'CASKY_POISONED' })
     expect(await failure(() => db.putSync('c', '1'))).toMatchObject({ code: 'CASKY_POISONED' })
     expect(await failure(() => db.closeSync())).toMatchObject({ code: 'CASKY_POISONED' })

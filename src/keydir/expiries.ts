@@ -1,5 +1,8 @@
 // How many of the entries that expire have done so by now, without looking at the entries: a min-heap of their
 // expiry times, and a second one of those that were overwritten or deleted before their time.
+import { invariant } from '../errors'
+
+const WITHDRAWN_MIN = 64
 
 class MinHeap {
   private items = new Float64Array(16)
@@ -47,44 +50,48 @@ class MinHeap {
 }
 
 export class Expiries {
-  private pending = new MinHeap()
-  private withdrawn = new MinHeap()
+  /** undefined until somebody asks: who never does pays nothing. */
+  private heaps: { pending: MinHeap; withdrawn: MinHeap } | undefined
   private passedMs = Number.NEGATIVE_INFINITY
   private expired = 0
 
   add(expiresAtMs: number): void {
+    if (this.heaps === undefined) return
     if (expiresAtMs <= this.passedMs) this.expired++
-    else this.pending.push(expiresAtMs)
+    else this.heaps.pending.push(expiresAtMs)
   }
 
   remove(expiresAtMs: number): void {
+    if (this.heaps === undefined) return
+    const { pending, withdrawn } = this.heaps
     if (expiresAtMs <= this.passedMs) this.expired--
-    else this.withdrawn.push(expiresAtMs)
+    else withdrawn.push(expiresAtMs)
+    // Mostly withdrawn: cheaper to count anew when next asked than to go on carrying it.
+    if (withdrawn.length > WITHDRAWN_MIN && withdrawn.length * 2 > pending.length) this.heaps = undefined
   }
 
-  /** Whether `countExpired` can answer: not when the clock went back, nor when most of the heap is withdrawn. */
-  needsRebuild(nowMs: number): boolean {
-    return (
-      nowMs < this.passedMs || (this.withdrawn.length > 64 && this.withdrawn.length * 2 > this.pending.length)
-    )
+  /** Whether `countExpired` needs all expiry times first: `start`, then an `add` for each. */
+  needsStart(nowMs: number): boolean {
+    return this.heaps === undefined || nowMs < this.passedMs
   }
 
-  clear(): void {
-    this.pending = new MinHeap()
-    this.withdrawn = new MinHeap()
+  start(): void {
+    this.heaps = { pending: new MinHeap(), withdrawn: new MinHeap() }
     this.passedMs = Number.NEGATIVE_INFINITY
     this.expired = 0
   }
 
   /** How many of those added and not removed have expired: the millisecond `expiresAtMs` itself counts. */
   countExpired(nowMs: number): number {
-    for (; this.pending.length > 0 && this.pending.top <= nowMs; this.pending.pop()) this.expired++
-    for (; this.withdrawn.length > 0 && this.withdrawn.top <= nowMs; this.withdrawn.pop()) this.expired--
+    invariant(this.heaps !== undefined, 'counting begins with all expiry times')
+    const { pending, withdrawn } = this.heaps
+    for (; pending.length > 0 && pending.top <= nowMs; pending.pop()) this.expired++
+    for (; withdrawn.length > 0 && withdrawn.top <= nowMs; withdrawn.pop()) this.expired--
     this.passedMs = Math.max(this.passedMs, nowMs)
     return this.expired
   }
 
   get memoryBytes(): number {
-    return this.pending.memoryBytes + this.withdrawn.memoryBytes
+    return this.heaps === undefined ? 0 : this.heaps.pending.memoryBytes + this.heaps.withdrawn.memoryBytes
   }
 }

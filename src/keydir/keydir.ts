@@ -100,8 +100,8 @@ export class Keydir {
 
   /** Entries that have not expired at `nowMs`. */
   liveCount(nowMs: number): number {
-    if (this.expiries.needsRebuild(nowMs)) {
-      this.expiries.clear()
+    if (this.expiries.needsStart(nowMs)) {
+      this.expiries.start()
       this.forEach((place) => {
         if (place.expiresAtMs !== undefined) this.expiries.add(place.expiresAtMs)
       })

@@ -1,0 +1,318 @@
+// Holes that were found once and closed; each by the scenario that showed it.
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { KEY_AT } from '../assembly/layout'
+import { nodeHost } from '../src/host/node'
+import { open, openSync } from '../src/index'
+import { Kernels } from '../src/kernels'
+import { emptyPlace, Keydir } from '../src/keydir/keydir'
+import { freshStore } from './support/folders'
+import { failure, groundWith, openSyncWith, openWith, systemError } from './support/ground'
+import { contentsOf, flipBit, killedCopy, overwrite, recordsOf, segmentsOf } from './support/stores'
+
+const KIB_3 = 'x'.repeat(3000)
+
+describe('batches', () => {
+  test('a sparse array is refused whole, and what follows it is not drawn in', async () => {
+    const path = freshStore()
+    const db = await open(path)
+    // biome-ignore lint/suspicious/noSparseArray: that is the point
+    const sparse = [{ type: 'put', key: 'a', value: '1' }, , { type: 'put', key: 'c', value: '1' }]
+    expect(await failure(() => db.batch(sparse as never))).toMatchObject({ code: 'CASKY_INVALID_BATCH' })
+    expect(db.size).toBe(0)
+    await db.put('innocent', '2')
+    await db.close()
+    expect(contentsOf(path)).toEqual({ entries: new Map([['innocent', '2']]), damage: 0, tornTails: 0 })
+  })
+
+  test('a broken batch does not spoil the record behind it', () => {
+    const path = freshStore()
+    const db = openSync(path)
+    db.batchSync([
+      { type: 'put', key: 'a', value: '1' },
+      { type: 'put', key: 'b', value: '1' },
+    ])
+    db.putSync('innocent', '2')
+    db.closeSync()
+    const [segment] = segmentsOf(path)
+    // The last of the batch becomes a record of its own: the batch has no end.
+    const bytes = readFileSync(segment)
+    const { offset } = recordsOf(segment)[1]
+    bytes[offset + 28] &= 0x0f
+    const seed = (bytes.readUInt32LE(36) ^ offset) >>> 0
+    bytes.writeUInt32LE(new Kernels().crc(bytes.subarray(offset + 4, offset + 30), seed), offset)
+    writeFileSync(segment, bytes)
+    expect(contentsOf(path).entries).toEqual(
+      new Map([
+        ['a', 'damaged'],
+        ['b', '1'],
+        ['innocent', '2'],
+      ]),
+    )
+  })
+
+  test('a codec may use its output buffer again', async () => {
+    const shared = new Uint8Array(1)
+    const db = await open(freshStore(), {
+      valueEncoding: {
+        encode: (value: number) => {
+          shared[0] = value
+          return shared
+        },
+        decode: (bytes: Uint8Array) => bytes[0],
+      },
+    })
+    await db.batch([
+      { type: 'put', key: 'a', value: 1 },
+      { type: 'put', key: 'b', value: 2 },
+    ])
+    expect(db.getMany(['a', 'b'])).toEqual([1, 2])
+    await db.close()
+  })
+})
+
+describe('promises', () => {
+  /** A store in which a sync is in flight, whose next rotation fails in the way that `fails` says. */
+  async function rotationThatFails(fails: (path: string) => string | undefined) {
+    const finish: (() => void)[] = []
+    let isOn = false
+    const check = (path: string): void => {
+      const code = isOn ? fails(path) : undefined
+      if (code !== undefined) throw systemError(code)
+    }
+    let directorySyncs = 0
+    const ground = groundWith({
+      syncLater: (_file, done) => finish.push(() => done(null)),
+      open: (path, mode) => {
+        if (mode === 'create') check(path)
+        return nodeHost.open(path, mode)
+      },
+      syncDirectory: (path) => {
+        if (isOn && ++directorySyncs === 2) check('second directory sync')
+        nodeHost.syncDirectory(path)
+      },
+    })
+    const db = openSyncWith(ground, freshStore(), { maxSegmentBytes: 4096 })
+    const first = db.put('z', '1')
+    await Promise.resolve()
+    await Promise.resolve()
+    isOn = true
+    const second = db.put('a', KIB_3)
+    const third = db.put('b', KIB_3)
+    return { db, first, second, third, finish }
+  }
+
+  test('settle when a rotation fails with a sync in flight, and the store closes', async () => {
+    const { db, first, second, third, finish } = await rotationThatFails((path) =>
+      path.endsWith('.data') ? 'ENOSPC' : undefined,
+    )
+    expect(await failure(() => third)).toMatchObject({ code: 'CASKY_NO_SPACE' })
+    const closing = db.close()
+    for (const done of finish) done()
+    await Promise.all([first, second, closing])
+  })
+
+  test('settle when a rotation poisons the store', async () => {
+    const { db, first, second, third, finish } = await rotationThatFails((path) =>
+      path === 'second directory sync' ? 'EIO' : undefined,
+    )
+    expect(await failure(() => third)).toMatchObject({ code: 'CASKY_POISONED' })
+    expect(await failure(() => db.closeSync())).toMatchObject({ code: 'CASKY_POISONED' })
+    for (const done of finish) done()
+    await Promise.allSettled([first, second])
+  })
+
+  test('closeSync during close finishes the work: the lock is free on return', async () => {
+    const path = freshStore()
+    const db = await open(path)
+    const put = db.put('a', '1')
+    const closing = db.close()
+    db.closeSync()
+    openSync(path).closeSync()
+    await Promise.all([put, closing])
+    expect(contentsOf(path).entries).toEqual(new Map([['a', '1']]))
+  })
+
+  test('settle, and the store is poisoned, when the index cannot take in what was written', async () => {
+    const db = await open(freshStore())
+    const { put } = Keydir.prototype
+    Keydir.prototype.put = () => {
+      throw new RangeError('Array buffer allocation failed')
+    }
+    try {
+      expect(await failure(() => db.put('a', '1'))).toMatchObject({ code: 'CASKY_POISONED' })
+    } finally {
+      Keydir.prototype.put = put
+    }
+    expect(await failure(() => db.put('b', '1'))).toMatchObject({ code: 'CASKY_POISONED' })
+    await failure(() => db.close())
+  })
+})
+
+describe('a failed sync', () => {
+  test('what it did not take to disk is not believed after a reopen', async () => {
+    let fails = false
+    const ground = groundWith({
+      syncLater: (file, done) =>
+        nodeHost.syncLater(file, (error) => done(fails ? systemError('EIO') : error)),
+    })
+    const path = freshStore()
+    const db = await openWith(ground, path)
+    await db.put('sure', '1')
+    const { size } = statSync(segmentsOf(path)[0])
+    fails = true
+    expect(await failure(() => db.put('lost', '2'))).toMatchObject({ code: 'CASKY_POISONED' })
+    await failure(() => db.close())
+    expect(statSync(segmentsOf(path)[0]).size).toBe(size)
+    expect(contentsOf(path)).toEqual({ entries: new Map([['sure', '1']]), damage: 0, tornTails: 0 })
+  })
+
+  test("under 'never' the bytes stay: that write was promised to the operating system only", async () => {
+    const path = freshStore()
+    const made = openSync(path, { sync: 'never' })
+    made.putSync('first', '1')
+    made.closeSync()
+    const db = openSyncWith(
+      groundWith({ syncLater: (_file, done) => setImmediate(() => done(systemError('EIO'))) }),
+      path,
+      { sync: 'never' },
+    )
+    await db.put('kept', '2')
+    expect(await failure(() => db.flush())).toMatchObject({ code: 'CASKY_POISONED' })
+    await failure(() => db.close())
+    expect(contentsOf(path).entries.get('kept')).toBe('2')
+  })
+})
+
+describe('opening', () => {
+  test.each([
+    ['a flipped bit in its header', (segment: string) => flipBit(segment, 200)],
+    ['a damaged first record', (segment: string) => overwrite(segment, 100, Buffer.alloc(8))],
+    ['nothing wrong with it', () => {}],
+  ])('never removes a segment with data that the manifest does not name: %s', async (_name, hurt) => {
+    const path = freshStore()
+    const db = openSync(path)
+    db.putSync('a', '1')
+    db.closeSync()
+    const older = readFileSync(join(path, 'MANIFEST'))
+    const again = openSync(path)
+    again.putSync('b', '2')
+    again.closeSync()
+    writeFileSync(join(path, 'MANIFEST'), older)
+    const [, second] = segmentsOf(path)
+    hurt(second)
+    expect(await failure(() => openSync(path))).toMatchObject({ code: 'CASKY_CORRUPT', path: second })
+    expect(segmentsOf(path).length).toBe(2)
+  })
+
+  test('many damaged values cost no more than their number', () => {
+    const path = freshStore()
+    const db = openSync(path, { sync: 'never' })
+    for (let i = 0; i < 30_000; i++) void db.put(`k${i}`, 'v')
+    db.closeSync()
+    const [segment] = segmentsOf(path)
+    const bytes = readFileSync(segment)
+    for (let at = 96; at < bytes.length - 45; ) {
+      at += 29 + bytes.readUInt16LE(at + 20) + 1
+      bytes[at - 1] ^= 1
+    }
+    writeFileSync(segment, bytes)
+    const reader = openSync(path, { readOnly: true })
+    expect(reader.health().damage.length).toBe(30_000)
+    reader.closeSync()
+  })
+
+  test('errorIfExists is asked again once the lock is held', async () => {
+    const path = freshStore()
+    const holder = openSync(path)
+    rmSync(join(path, 'MANIFEST'))
+    const opening = failure(() => open(path, { errorIfExists: true }))
+    holder.closeSync()
+    expect(['CASKY_LOCKED', 'CASKY_EXISTS', undefined]).toContain(
+      (await opening.catch(() => undefined))?.code,
+    )
+  })
+})
+
+describe('the marker', () => {
+  test('is not written to a segment that holds no write', async () => {
+    const path = freshStore()
+    let fails = false
+    const ground = groundWith({
+      write: (file, from, at, bytes, position) => {
+        if (fails && bytes > 1000) throw systemError('ENOSPC')
+        return nodeHost.write(file, from, at, bytes, position)
+      },
+    })
+    const db = openSyncWith(ground, path, { maxSegmentBytes: 4096 })
+    await db.put('a', KIB_3)
+    fails = true
+    expect(await failure(() => db.put('b', KIB_3))).toMatchObject({ code: 'CASKY_NO_SPACE' })
+    await new Promise((resolve) => setTimeout(resolve, 350))
+    const copy = killedCopy(path)
+    fails = false
+    await db.put('c', '1')
+    expect(db.stats().lastSequence).toBe(2)
+    await db.close()
+    const again = openSync(copy)
+    again.putSync('c', '1')
+    expect(again.stats().lastSequence).toBe(2)
+    again.closeSync()
+  })
+})
+
+describe('expiring keys', () => {
+  test('that are refreshed again and again take no more memory than their number', () => {
+    const kernels = new Kernels()
+    const keydir = new Keydir()
+    const place = emptyPlace()
+    const refresh = (count: number): void => {
+      for (let i = 0; i < count; i++) {
+        place.expiresAtMs = 1_000_000 + i
+        keydir.put(1, 1, kernels.bytes, KEY_AT, 8, place)
+      }
+    }
+    refresh(1)
+    const before = keydir.memoryBytes
+    refresh(200_000)
+    expect(keydir.memoryBytes).toBeLessThan(before + 10_000)
+    expect(keydir.liveCount(0)).toBe(1)
+    refresh(200_000)
+    expect(keydir.liveCount(0)).toBe(1)
+    expect(keydir.memoryBytes).toBeLessThan(before + 10_000)
+    expect(keydir.liveCount(2_000_000)).toBe(0)
+  })
+})
+
+describe('check', () => {
+  test('finds a manifest that is gone, or another than the open one', async () => {
+    for (const hurt of [
+      (file: string) => rmSync(file),
+      (file: string, older: Buffer) => writeFileSync(file, older),
+    ]) {
+      const path = freshStore()
+      const db = openSync(path)
+      const file = join(path, 'MANIFEST')
+      const older = readFileSync(file)
+      db.putSync('a', '1')
+      expect((await db.check()).ok).toBe(true)
+      hurt(file, older)
+      expect((await db.check()).damage).toMatchObject([{ path: file }])
+      db.closeSync()
+    }
+  })
+
+  test('and a read report one damaged value once', async () => {
+    const path = freshStore()
+    const db = openSync(path)
+    db.putSync('a', 'value')
+    db.putSync('b', 'value')
+    const [segment] = segmentsOf(path)
+    const [{ offset, bytes }] = recordsOf(segment)
+    flipBit(segment, (offset + bytes - 1) * 8)
+    expect(await failure(() => db.get('a'))).toMatchObject({ code: 'CASKY_CORRUPT', offset })
+    expect((await db.check()).damage).toMatchObject([{ offset: offset + 30, bytes: 5 }])
+    db.closeSync()
+  })
+})
