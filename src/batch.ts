@@ -52,7 +52,7 @@ function prepareOperation(operation: unknown, keys: KeyCodec, values: ValueEncod
   if (typeof operation !== 'object' || operation === null) {
     throw batchError(`an operation is an object with a type and a key, not ${describe(operation)}`, operation)
   }
-  const { type, key, value, ttlMs, expiresAtMs } = operation as Record<string, unknown>
+  const { type, key: givenKey, value, ttlMs, expiresAtMs } = operation as Record<string, unknown>
   for (const name of Object.keys(operation)) {
     if (!OPERATION_NAMES.includes(name)) {
       throw batchError(`an operation has no '${name}'; ${guess(name, OPERATION_NAMES)}`, name)
@@ -62,7 +62,7 @@ function prepareOperation(operation: unknown, keys: KeyCodec, values: ValueEncod
     const hint = typeof type === 'string' ? `; ${guess(type, ['put', 'del'])}` : ''
     throw batchError(`the type of an operation is 'put' or 'del', not ${describe(type)}${hint}`, type)
   }
-  keys.check(key)
+  const key = keys.check(givenKey)
   if (type === 'del') {
     if (value !== undefined || ttlMs !== undefined || expiresAtMs !== undefined) {
       throw batchError("an operation of type 'del' has a key and nothing else", operation)

@@ -1,4 +1,5 @@
 // Small helpers over bytes that several rooms share.
+import { Buffer } from 'node:buffer'
 
 const TWO_32 = 0x1_0000_0000
 
@@ -18,6 +19,18 @@ export function viewOf(bytes: Uint8Array): DataView {
 
 export function isEqual(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, i) => byte === b[i])
+}
+
+/**
+ * `value` as a Uint8Array that is what it says: a subclass, or an array of another realm, as a plain view of the same
+ * bytes. undefined where it is none.
+ */
+export function asBytes(value: unknown): Uint8Array | undefined {
+  if (!ArrayBuffer.isView(value)) return undefined
+  const prototype: unknown = Object.getPrototypeOf(value)
+  if (prototype === Uint8Array.prototype || prototype === Buffer.prototype) return value as Uint8Array
+  if (Object.prototype.toString.call(value) !== '[object Uint8Array]') return undefined
+  return new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
 }
 
 /** Bytewise order; a prefix comes before what it begins. */

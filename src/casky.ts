@@ -109,11 +109,11 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     this.#writing().writer.commitNow()
   }
 
-  #put(key: unknown, value: unknown, options: PutOptions | undefined): void {
+  #put(givenKey: unknown, value: unknown, options: PutOptions | undefined): void {
     const { writer } = this.#writing()
     const { host, kernels } = this.#rooms
     const expiresAtMs = options === undefined ? undefined : expiryOf(options, host.nowMs())
-    this.#keys.check(key)
+    const key = this.#keys.check(givenKey)
     const stored = this.#values.prepare(value)
     this.#writing() // A codec of the caller's may have closed the store meanwhile.
     const expiryBytes = expiresAtMs === undefined ? 0 : RECORD_EXPIRY_BYTES

@@ -1,5 +1,5 @@
 // The live segments, in the order of their records, and the files they are read through.
-import { CaskyError, invariant, ioError } from './errors'
+import { CaskyError, invariant, ioError, systemCode } from './errors'
 import { join, segmentName } from './files'
 import type { FileHandle, Host } from './host/host'
 import type { ManifestEntry, SegmentState } from './manifest'
@@ -89,7 +89,7 @@ export class Catalog {
       this.closeFile(oldest)
     }
     try {
-      const file = this.host.open(segment.path, 'read')
+      const file = this.openFile(segment)
       this.open.set(segment.slot, file)
       return file
     } catch (cause) {
@@ -104,6 +104,18 @@ export class Catalog {
         )
       }
       throw ioError('open a segment', segment.path, cause)
+    }
+  }
+
+  /** Where the process has no handle left, those that are only kept for later go first. */
+  private openFile(segment: Segment): FileHandle {
+    try {
+      return this.host.open(segment.path, 'read')
+    } catch (error) {
+      const code = systemCode(error)
+      if (this.open.size === 0 || (code !== 'EMFILE' && code !== 'ENFILE')) throw error
+      this.closeFiles()
+      return this.host.open(segment.path, 'read')
     }
   }
 

@@ -54,6 +54,7 @@ export function* dump(host: Host, path: string): Generator<DumpedRecord, void> {
     yield* dumpSegment(host, kernels, target, entry)
     return
   }
+  if (found.kind === 'other') checkDirectory(host, target)
   const manifest = readManifest(host, kernels, target)
   if (manifest === undefined) {
     throw new CaskyError('CASKY_NOT_FOUND', `no store here (it has no ${MANIFEST}): ${target}`, {
@@ -62,6 +63,15 @@ export function* dump(host: Host, path: string): Generator<DumpedRecord, void> {
   }
   for (const entry of manifest.segments) {
     yield* dumpSegment(host, kernels, join(target, segmentName(entry.header.id)), entry)
+  }
+}
+
+/** A link may lead to a store's directory; a device does not. */
+function checkDirectory(host: Host, path: string): void {
+  try {
+    host.list(path)
+  } catch (cause) {
+    throw new CaskyError('CASKY_INVALID_PATH', `neither a store nor a segment: ${path}`, { path, cause })
   }
 }
 

@@ -1,6 +1,7 @@
 // Between what callers hold and the bytes that are stored.
 import { Buffer } from 'node:buffer'
 import { KEY_BYTES_MAX, VALUE_BYTES_MAX } from '../assembly/layout'
+import { asBytes } from './bytes'
 import { CaskyError } from './errors'
 import type { Kernels } from './kernels'
 import type { ValueRef } from './reader'
@@ -90,22 +91,24 @@ function checkKeyBytes(bytes: number): number {
 export class KeyCodec {
   constructor(private readonly encoding: KeyEncoding) {}
 
-  /** Throws where `key` is none; what is left to check needs its bytes. */
-  check(key: unknown): asserts key is string | Uint8Array {
-    if (key instanceof Uint8Array) {
-      checkKeyBytes(key.length)
-    } else if (typeof key !== 'string') {
-      throw keyError(`a key is a string or a Uint8Array, not ${describe(key)}`, key)
-    } else if (this.encoding === 'bytes') {
-      throw keyError("keyEncoding is 'bytes', so a key is a Uint8Array, not a string", key)
-    } else if (key.length > KEY_BYTES_MAX || key.length === 0) {
-      checkKeyBytes(key.length)
+  /** The key, where it is one; what is left to check needs its bytes. */
+  check(key: unknown): string | Uint8Array {
+    if (typeof key === 'string') {
+      if (this.encoding === 'bytes') {
+        throw keyError("keyEncoding is 'bytes', so a key is a Uint8Array, not a string", key)
+      }
+      if (key.length > KEY_BYTES_MAX || key.length === 0) checkKeyBytes(key.length)
+      return key
     }
+    const bytes = asBytes(key)
+    if (bytes === undefined) throw keyError(`a key is a string or a Uint8Array, not ${describe(key)}`, key)
+    checkKeyBytes(bytes.length)
+    return bytes
   }
 
   /** Writes the key to `at`, where there is room for three bytes a character; returns its length in bytes. */
-  write(kernels: Kernels, key: unknown, at: number): number {
-    this.check(key)
+  write(kernels: Kernels, given: unknown, at: number): number {
+    const key = this.check(given)
     if (typeof key !== 'string') {
       const { length } = key
       if (length <= LOOP_CHARS_MAX) for (let i = 0; i < length; i++) kernels.bytes[at + i] = key[i]
@@ -117,8 +120,8 @@ export class KeyCodec {
     return checkKeyBytes(bytes)
   }
 
-  toBytes(key: unknown): Uint8Array {
-    this.check(key)
+  toBytes(given: unknown): Uint8Array {
+    const key = this.check(given)
     if (typeof key !== 'string') return key
     if (!key.isWellFormed()) throw keyError(loneSurrogate('the key'), key)
     const bytes = encoder.encode(key)
@@ -169,7 +172,8 @@ export class ValueEncoder {
   private convert(value: unknown): string | Uint8Array {
     const { encoding } = this
     if (encoding === 'utf8' || encoding === 'bytes') {
-      if (value instanceof Uint8Array) return value
+      const bytes = asBytes(value)
+      if (bytes !== undefined) return bytes
       const expected = encoding === 'utf8' ? 'a string or a Uint8Array' : 'a Uint8Array'
       throw valueError(
         `with valueEncoding '${encoding}' a value is ${expected}, not ${describe(value)}`,
@@ -178,9 +182,10 @@ export class ValueEncoder {
     }
     try {
       if (encoding === 'json') return this.toJson(value)
-      const bytes: unknown = encoding.encode(value as never)
-      if (bytes instanceof Uint8Array) return bytes
-      throw valueError(`the codec's encode returns a Uint8Array, not ${describe(bytes)}`, bytes)
+      const encoded: unknown = encoding.encode(value as never)
+      const bytes = asBytes(encoded)
+      if (bytes !== undefined) return bytes
+      throw valueError(`the codec's encode returns a Uint8Array, not ${describe(encoded)}`, encoded)
     } catch (cause) {
       if (cause instanceof CaskyError) throw cause
       throw valueError(
@@ -192,7 +197,7 @@ export class ValueEncoder {
   }
 
   private toJson(value: unknown): string {
-    if (value instanceof Uint8Array) {
+    if (asBytes(value) !== undefined) {
       throw valueError("a Uint8Array is no JSON value; open the store with valueEncoding: 'bytes'", value)
     }
     const text = JSON.stringify(value)
@@ -203,7 +208,15 @@ export class ValueEncoder {
   /** Writes a prepared value to `at`, where there is room for three bytes a character; returns its length in bytes. */
   write(kernels: Kernels, stored: string | Uint8Array, at: number): number {
     if (typeof stored !== 'string') {
-      kernels.bytes.set(stored, at)
+      try {
+        kernels.bytes.set(stored, at)
+      } catch (cause) {
+        throw valueError(
+          'the bytes of the value can not be read: their buffer was detached, or shrank',
+          stored,
+          cause,
+        )
+      }
       return stored.length
     }
     const bytes = writeText(kernels, stored, at, VALUE_BYTES_MAX)

@@ -10,6 +10,15 @@ import type { Kernels } from './kernels'
 import { type Manifest, publishManifest } from './manifest'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
 
+/** What a path leads to now, links followed; undefined where that is no directory. */
+export function directoryIdentity(host: Host, path: string): string | undefined {
+  try {
+    return host.inspect(`${path}/.`)?.identity
+  } catch {
+    return undefined
+  }
+}
+
 /** A record's sequence number is counted from its segment's first, in 32 bits. */
 const SEQUENCES_PER_SEGMENT_MAX = 0xffff_ffff
 
@@ -20,6 +29,8 @@ export interface LogRooms {
   health: Health
   manifest: Manifest
   maxSegmentBytes: number
+  /** Of the directory as it was locked. */
+  identity: string | undefined
 }
 
 export class Log {
@@ -93,8 +104,20 @@ export class Log {
     }
   }
 
+  /** The lock goes with the directory, names go by its path: they must not have come apart. */
+  private checkPlace(): void {
+    const { host, catalog, identity } = this.rooms
+    if (directoryIdentity(host, catalog.directory) === identity) return
+    throw new CaskyError(
+      'CASKY_IO',
+      `the store's directory was moved or replaced while it was open; close the store, and open it where it is now: ${catalog.directory}`,
+      { path: catalog.directory },
+    )
+  }
+
   private start(): ActiveSegment {
     const { host, catalog } = this.rooms
+    this.checkPlace()
     const previous = catalog.segments.at(-1)
     const header = this.nextHeader(previous)
     const path = join(catalog.directory, segmentName(header.id))
@@ -146,6 +169,7 @@ export class Log {
   private publish(nextSegmentId: number): void {
     const { host, kernels, catalog, health, manifest } = this.rooms
     const generation = manifest.generation + 1
+    this.checkPlace()
     const next: Manifest = { ...manifest, generation, nextSegmentId, segments: catalog.entries() }
     try {
       publishManifest(host, kernels, catalog.directory, next)

@@ -10,7 +10,7 @@ import type { Evidence } from './host/machine'
 import { Kernels } from './kernels'
 import { Ledger } from './ledger'
 import { acquireLock, type Lock, type LockWait } from './lock'
-import { Log } from './log'
+import { directoryIdentity, Log } from './log'
 import { Lookup } from './lookup'
 import { type Manifest, publishManifest, readManifest, SECRET_BYTES } from './manifest'
 import type { Memtable } from './memtable'
@@ -121,11 +121,14 @@ function listOrUndefined(host: Host, directory: string): string[] | undefined {
 /** Makes the directory and those above it, and their names durable. */
 function makeDirectories(host: Host, directory: string): void {
   try {
-    const made = [directory]
-    for (let above = parentOf(directory); host.inspect(above) === undefined; above = parentOf(above))
-      made.push(above)
-    host.makeDirectory(directory)
-    for (const each of made.reverse()) host.syncDirectory(parentOf(each))
+    const missing = [directory]
+    for (let above = parentOf(directory); host.inspect(above) === undefined; above = parentOf(above)) {
+      missing.push(above)
+    }
+    for (const each of missing.reverse()) {
+      host.makeDirectory(each)
+      host.syncDirectory(parentOf(each))
+    }
   } catch (cause) {
     const code = (cause as { code?: string }).code
     if (code === 'ENOTDIR' || code === 'EEXIST') {
@@ -156,6 +159,7 @@ function* openRooms(
     if (found !== undefined && settings.errorIfExists) throw exists(directory)
     const manifest = found ?? create(host, kernels, directory, lock)
     const recovery = yield* recover(rooms, manifest)
+    if (lock === undefined) reportUnnamed(host, kernels, directory, manifest, health)
     checkStrict(settings, health)
     const reader = new Reader(rooms)
     const lookupOf = (memtable: Memtable | undefined) =>
@@ -163,10 +167,11 @@ function* openRooms(
     if (lock === undefined)
       return { ...rooms, reader, lookup: lookupOf(undefined), manifest, recovery, writing: undefined }
     const lastSequence = catalog.segments.reduce((last, segment) => Math.max(last, segment.lastSequence), 0)
-    removeLeftovers(host, catalog, manifest)
+    removeLeftovers(host, directory, manifest)
     syncTail(host, catalog)
     const { maxSegmentBytes, sync } = settings
-    const log = new Log({ host, kernels, catalog, health, manifest, maxSegmentBytes }, lastSequence)
+    const identity = directoryIdentity(host, directory)
+    const log = new Log({ host, kernels, catalog, health, manifest, maxSegmentBytes, identity }, lastSequence)
     const writer = new Writer({ host, kernels, ledger, health, log, sync })
     const lookup = lookupOf(writer.memtable)
     return { ...rooms, reader, lookup, manifest, recovery, writing: { lock, log, writer } }
@@ -206,31 +211,63 @@ function checkStrict(settings: Settings, health: Health): void {
   )
 }
 
+/** Segments in the directory that the manifest doesn't name. */
+function unnamedSegments(
+  host: Host,
+  directory: string,
+  manifest: Manifest,
+): { path: string; bytes: number }[] {
+  const live = new Set(manifest.segments.map((entry) => entry.header.id))
+  return host.list(directory).flatMap((name) => {
+    const id = segmentIdOf(name)
+    if (id === undefined || live.has(id)) return []
+    const path = join(directory, name)
+    const found = host.inspect(path)
+    return found?.kind === 'file' ? [{ path, bytes: found.bytes }] : []
+  })
+}
+
 /**
  * A file that the manifest doesn't name is left from a crash while a segment was started: a header, or less. One that
  * holds more was put here, or the manifest was put back from an older copy: removing it would lose data.
  */
-function removeLeftovers(host: Host, catalog: Catalog, manifest: Manifest): void {
-  const { directory } = catalog
-  const live = new Set(manifest.segments.map((entry) => entry.header.id))
-  for (const name of host.list(directory)) {
-    const id = segmentIdOf(name)
-    const isLeftover = name === MANIFEST_NEXT || (id !== undefined && !live.has(id))
-    const path = join(directory, name)
-    const file = isLeftover ? host.inspect(path) : undefined
-    if (file?.kind !== 'file') continue
-    if (name !== MANIFEST_NEXT && file.bytes > SEGMENT_HEADER_BYTES) {
-      throw new CaskyError(
-        'CASKY_CORRUPT',
-        `a segment holds data, and the manifest (number ${manifest.generation}) doesn't name it: put the newer manifest back, move the file away if it isn't this store's, or run \`casky repair\`: ${path}`,
-        { path },
-      )
-    }
+function removeLeftovers(host: Host, directory: string, manifest: Manifest): void {
+  const unnamed = unnamedSegments(host, directory, manifest)
+  const full = unnamed.find(({ bytes }) => bytes > SEGMENT_HEADER_BYTES)
+  if (full !== undefined) {
+    throw new CaskyError(
+      'CASKY_CORRUPT',
+      `a segment holds data, and the manifest (number ${manifest.generation}) doesn't name it: put the newer manifest back, move the file away if it isn't this store's, or run \`casky repair\`: ${full.path}`,
+      { path: full.path },
+    )
+  }
+  const next = join(directory, MANIFEST_NEXT)
+  const leftovers = unnamed.map(({ path }) => path)
+  if (host.inspect(next)?.kind === 'file') leftovers.push(next)
+  for (const path of leftovers) {
     try {
       host.remove(path)
     } catch (cause) {
       throw ioError('remove what a crash left behind', path, cause)
     }
+  }
+}
+
+/** As `removeLeftovers` without removing: what holds data is reported, unless a live writer has just made it. */
+function reportUnnamed(
+  host: Host,
+  kernels: Kernels,
+  directory: string,
+  manifest: Manifest,
+  health: Health,
+): void {
+  const full = unnamedSegments(host, directory, manifest).filter(({ bytes }) => bytes > SEGMENT_HEADER_BYTES)
+  // A writer names a segment before it writes to it: a manifest read after the look at the files names them all.
+  if (full.length === 0 || readManifest(host, kernels, directory)?.generation !== manifest.generation) return
+  for (const { path, bytes } of full) {
+    const reason = 'holds data, and the manifest does not name it: the manifest may be an older copy'
+    const range = { path, offset: 0, bytes, firstSequence: undefined, lastSequence: undefined }
+    health.addDamage({ ...range, reason, keys: [], foundAtMs: host.nowMs() })
   }
 }
 

@@ -1,5 +1,5 @@
 // Which keys an iteration covers, and in which order.
-import { compareRanges } from './bytes'
+import { asBytes, compareRanges } from './bytes'
 import type { KeyCodec, KeyEncoding, KeyIn } from './encoding'
 import { CaskyError } from './errors'
 import { booleanOption, checkNames, oneOf, wholeOption } from './options'
@@ -37,7 +37,7 @@ const NO_BYTES = new Uint8Array(0)
 
 /** An empty bound is no key, but a place: before every key. */
 function isEmpty(value: unknown): boolean {
-  return value === '' || (value instanceof Uint8Array && value.length === 0)
+  return value === '' || asBytes(value)?.length === 0
 }
 
 function bound(

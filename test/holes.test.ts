@@ -1,6 +1,7 @@
 // Holes that were found once and closed; each by the scenario that showed it.
-import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from 'vitest'
 import { KEY_AT } from '../assembly/layout'
 import { nodeHost } from '../src/host/node'
@@ -232,6 +233,119 @@ describe('opening', () => {
     expect(['CASKY_LOCKED', 'CASKY_EXISTS', undefined]).toContain(
       (await opening.catch(() => undefined))?.code,
     )
+  })
+})
+
+describe('directories', () => {
+  test('a store that was moved away does not write into the one that took its place', async () => {
+    const path = freshStore()
+    const old = await open(path, { maxSegmentBytes: 4096 })
+    await old.put('a', '1')
+    renameSync(path, `${path}-old`)
+    const fresh = await open(path)
+    await fresh.put('precious', '1')
+    await old.put('b', KIB_3)
+    expect(await failure(() => old.put('c', KIB_3))).toMatchObject({ code: 'CASKY_IO', path })
+    expect(await failure(() => old.close())).toMatchObject({ code: 'CASKY_IO' })
+    await fresh.close()
+    expect(contentsOf(path)).toEqual({ entries: new Map([['precious', '1']]), damage: 0, tornTails: 0 })
+    expect([...contentsOf(`${path}-old`).entries.keys()]).toEqual(['a', 'b'])
+  })
+
+  test('another store’s manifest costs no segment', async () => {
+    const paths = [freshStore(), freshStore()]
+    for (const [i, path] of paths.entries()) {
+      for (let round = 0; round < 3 - i; round++) {
+        const db = openSync(path)
+        db.putSync(`k${round}`, 'v')
+        db.closeSync()
+      }
+    }
+    const [ours, theirs] = paths
+    const manifest = readFileSync(join(ours, 'MANIFEST'))
+    writeFileSync(join(ours, 'MANIFEST'), readFileSync(join(theirs, 'MANIFEST')))
+    expect(await failure(() => openSync(ours))).toMatchObject({ code: 'CASKY_CORRUPT' })
+    expect(segmentsOf(ours).length).toBe(3)
+    writeFileSync(join(ours, 'MANIFEST'), manifest)
+    expect(contentsOf(ours).entries.size).toBe(3)
+  })
+
+  test('an older manifest is reported to readers too', () => {
+    const path = freshStore()
+    const db = openSync(path)
+    db.putSync('k', 'old')
+    db.closeSync()
+    const older = readFileSync(join(path, 'MANIFEST'))
+    const again = openSync(path)
+    again.putSync('k', 'new')
+    again.closeSync()
+    expect(contentsOf(path)).toMatchObject({ entries: new Map([['k', 'new']]), damage: 0 })
+    writeFileSync(join(path, 'MANIFEST'), older)
+    expect(contentsOf(path)).toMatchObject({ entries: new Map([['k', 'old']]), damage: 1 })
+  })
+
+  test.skipIf(process.platform !== 'linux')(
+    'below one that takes no directories fails, and does not hang',
+    async () => {
+      expect(await failure(() => openSync('/proc/casky/store'))).toMatchObject({ code: 'CASKY_IO' })
+    },
+  )
+
+  test('without handles to spare, those kept for later are given up', () => {
+    const path = freshStore()
+    const db = openSync(path, { sync: 'never', maxSegmentBytes: 4096 })
+    for (let i = 0; i < 40; i++) db.putSync(`k${i}`, KIB_3)
+    db.closeSync()
+    const open = new Set<number>()
+    const ground = groundWith({
+      open: (name, mode) => {
+        if (open.size >= 10) throw systemError('EMFILE')
+        const file = nodeHost.open(name, mode)
+        open.add(file)
+        return file
+      },
+      close: (file) => {
+        open.delete(file)
+        nodeHost.close(file)
+      },
+    })
+    const reader = openSyncWith(ground, path, { readOnly: true })
+    for (let i = 0; i < 40; i++) expect(reader.get(`k${i}`)).toBe(KIB_3)
+    reader.closeSync()
+    expect(open.size).toBe(0)
+  })
+})
+
+describe('arrays that are not what they seem', () => {
+  test('of another realm are taken; of a subclass, by what they hold; detached or fake ones are refused', async () => {
+    const db = openSync(freshStore(), { keyEncoding: 'bytes', valueEncoding: 'bytes' })
+    const foreign = runInNewContext('new Uint8Array([1, 2, 3])') as Uint8Array
+    db.putSync(foreign, foreign)
+    expect(db.get(new Uint8Array([1, 2, 3]))).toEqual(new Uint8Array([1, 2, 3]))
+    class Long extends Uint8Array {
+      override get length(): number {
+        return 200
+      }
+    }
+    db.putSync(foreign, new Long([7, 7]))
+    expect(db.get(foreign)).toEqual(new Uint8Array([7, 7]))
+    const detached = new Uint8Array(50)
+    structuredClone(detached.buffer, { transfer: [detached.buffer] })
+    for (const value of [
+      detached,
+      Object.create(Uint8Array.prototype),
+      new Proxy(new Uint8Array(3), {}),
+      new Uint16Array(3),
+    ]) {
+      expect(await failure(() => db.put(foreign, value as Uint8Array))).toMatchObject({
+        code: 'CASKY_INVALID_VALUE',
+      })
+      expect(await failure(() => db.put(value as Uint8Array, foreign))).toMatchObject({
+        code: 'CASKY_INVALID_KEY',
+      })
+    }
+    expect(db.get(foreign)).toEqual(new Uint8Array([7, 7]))
+    db.closeSync()
   })
 })
 

@@ -28,6 +28,7 @@ export interface Host {
   openDirectory(path: string): FileHandle
   /** The number that says what kind of file system holds a path (`statfs`). */
   fileSystemType(path: string): number
+  /** Makes one directory in another; one that is there already is fine. */
   makeDirectory(path: string): void
   /** Replaces `to` atomically; lasting once its directory is synced. */
   rename(from: string, to: string): void

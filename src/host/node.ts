@@ -46,8 +46,14 @@ export const nodeHost: Host = {
   readLink: (path) => fs.readlinkSync(path),
   openDirectory: (path) => fs.openSync(path, O_RDONLY | (O_DIRECTORY ?? 0) | NO_LINK),
   fileSystemType: (path) => fs.statfsSync(path).type,
+  // Not `recursive`: Node never returns from that where a parent takes no directories, as /proc does.
   makeDirectory: (path) => {
-    fs.mkdirSync(path, { recursive: true })
+    try {
+      fs.mkdirSync(path)
+    } catch (error) {
+      const isThere = (error as { code?: string }).code === 'EEXIST' && fs.lstatSync(path).isDirectory()
+      if (!isThere) throw error
+    }
   },
   rename: (from, to) => fs.renameSync(from, to),
   remove: (path) => fs.unlinkSync(path),
@@ -63,7 +69,7 @@ export const nodeHost: Host = {
     }
   },
 
-  nowMs: () => Date.now(),
+  nowMs: () => Math.trunc(Date.now()),
   random: (bytes) => randomFillSync(new Uint8Array(bytes)),
   later: (delayMs, run) => {
     const timer = setTimeout(run, delayMs)
