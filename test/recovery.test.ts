@@ -173,7 +173,9 @@ describe('damage', () => {
     const record = recordsOf(segment)[5]
     flipBit(segment, (record.offset + record.bytes - 1) * 8)
     expect(await failure(() => db.get('k5'))).toMatchObject({ code: 'CASKY_CORRUPT' })
-    expect(db.health().damage).toMatchObject([{ path: segment, offset: record.offset + record.bytes - 7, bytes: 7 }])
+    expect(db.health().damage).toMatchObject([
+      { path: segment, offset: record.offset + record.bytes - 7, bytes: 7 },
+    ])
     db.closeSync()
   })
 
