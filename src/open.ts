@@ -1,7 +1,7 @@
 // From a path to an open store, step by step: lock, manifest, recovery. Each step that may take long yields.
 import { BlockCache } from './cache'
 import { Catalog } from './catalog'
-import { CaskyError, ioError } from './errors'
+import { CaskyError, ioError, systemCode } from './errors'
 import { isOwnName, join, MANIFEST, MANIFEST_NEXT, parentOf, resolve, segmentIdOf } from './files'
 import { Health } from './health'
 import type { Beacon } from './host/beacon'
@@ -118,6 +118,19 @@ function listOrUndefined(host: Host, directory: string): string[] | undefined {
   }
 }
 
+/** Makes a directory's name durable. Where its parent may not be read, that is left to the system. */
+function syncParent(host: Host, directory: string): void {
+  try {
+    host.syncDirectory(parentOf(directory))
+  } catch (cause) {
+    const code = systemCode(cause)
+    // Deno's refusal has no code.
+    if (code !== undefined && code !== 'EACCES' && code !== 'EPERM') {
+      throw ioError('sync the directory', parentOf(directory), cause)
+    }
+  }
+}
+
 /** Makes the directory and those above it, and their names durable. */
 function makeDirectories(host: Host, directory: string): void {
   try {
@@ -127,7 +140,7 @@ function makeDirectories(host: Host, directory: string): void {
     }
     for (const each of missing.reverse()) {
       host.makeDirectory(each)
-      host.syncDirectory(parentOf(each))
+      syncParent(host, each)
     }
   } catch (cause) {
     const code = (cause as { code?: string }).code
@@ -193,11 +206,7 @@ function create(host: Host, kernels: Kernels, directory: string, lock: Lock | un
   }
   publishManifest(host, kernels, directory, manifest)
   // A crash may have come between making the directory and this, in an open before.
-  try {
-    host.syncDirectory(parentOf(directory))
-  } catch (cause) {
-    throw ioError('sync the directory', parentOf(directory), cause)
-  }
+  syncParent(host, directory)
   return manifest
 }
 
