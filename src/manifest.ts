@@ -147,6 +147,15 @@ export function readManifest(host: Host, kernels: Kernels, directory: string): M
   return bytes === undefined ? undefined : decodeManifest(kernels, bytes, path)
 }
 
+/** What is left of a manifest that could not be written takes room where there may be none. */
+function discard(host: Host, path: string): void {
+  try {
+    if (host.inspect(path) !== undefined) host.remove(path)
+  } catch {
+    // The next one removes it.
+  }
+}
+
 /**
  * Writes the manifest aside, syncs it, renames it into place and syncs the directory. A failure before the rename
  * leaves the old manifest in force. One after it is thrown as CASKY_POISONED: which of the two a crash would leave
@@ -167,6 +176,7 @@ export function publishManifest(host: Host, kernels: Kernels, directory: string,
     }
     host.rename(next, path)
   } catch (cause) {
+    discard(host, next)
     throw ioError('write the manifest', path, cause)
   }
   try {

@@ -1,4 +1,5 @@
-import { readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Host } from '../src/host/host'
 import { nodeHost } from '../src/host/node'
@@ -293,6 +294,7 @@ describe('a full disk', () => {
           expect((error as { code: string }).code).toMatch(/CASKY_(NO_SPACE|IO)/)
           expect(db.has(`maybe ${i}`)).toBe(`maybe ${i}` in expected)
           expect(segmentsOf(path).length).toBe(segments)
+          expect(existsSync(join(path, 'MANIFEST.next'))).toBe(false)
         }
       }
       Object.assign(failing, { create: undefined, rename: undefined })
