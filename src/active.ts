@@ -69,8 +69,9 @@ export class ActiveSegment {
   /** Syncs done, for the statistics. */
   syncs = 0
   private syncsInFlight = 0
-  /** A cut that no sync has made last: after a power cut what it took could be back. */
-  private isCut = false
+  /** Cuts made, and how many of them a sync has made last: after a power cut what an unsynced one took could be back. */
+  private cuts = 0
+  private syncedCuts = 0
   private isReleased = false
 
   /**
@@ -86,7 +87,7 @@ export class ActiveSegment {
   ) {}
 
   get isDirty(): boolean {
-    return this.isCut || this.syncedBytes < this.segment.bytes
+    return this.syncedCuts < this.cuts || this.syncedBytes < this.segment.bytes
   }
 
   /** Appends. On failure the segment is cut back to what it was. */
@@ -109,7 +110,7 @@ export class ActiveSegment {
       this.rooms.host.truncate(this.file, bytes)
       segment.bytes = bytes
       this.syncedBytes = Math.min(this.syncedBytes, bytes)
-      this.isCut = true
+      this.cuts++
     } catch (cause) {
       const error = new CaskyError(
         'CASKY_POISONED',
@@ -138,9 +139,17 @@ export class ActiveSegment {
     throw Object.assign(new Error('the file was deleted while the store was open'), { code: 'ENOENT' })
   }
 
+  /** Notes what a sync that began with so much written and cut has made last. */
+  private synced(bytes: number, cuts: number): void {
+    this.syncs++
+    this.syncedBytes = Math.max(this.syncedBytes, Math.min(bytes, this.segment.bytes))
+    this.syncedCuts = Math.max(this.syncedCuts, cuts)
+  }
+
   /** On return everything written is on disk. A failure poisons the store. */
   sync(): void {
     if (!this.isDirty) return
+    const { cuts } = this
     const { bytes } = this.segment
     try {
       this.checkName()
@@ -148,22 +157,18 @@ export class ActiveSegment {
     } catch (cause) {
       throw this.syncFailed(cause)
     }
-    this.syncs++
-    this.isCut = false
-    this.syncedBytes = Math.max(this.syncedBytes, bytes)
+    this.synced(bytes, cuts)
   }
 
   /** Syncs what is written by now; `done` comes later, with an error, which has poisoned the store, or without. */
   syncLater(done: (error: CaskyError | undefined) => void): void {
+    const { cuts } = this
     const { bytes } = this.segment
     this.syncsInFlight++
     const finish = (cause: unknown): void => {
       this.syncsInFlight--
       const isDone = cause === null || cause === undefined
-      if (isDone) {
-        this.syncs++
-        this.syncedBytes = Math.max(this.syncedBytes, bytes)
-      }
+      if (isDone) this.synced(bytes, cuts)
       const error = isDone ? undefined : this.syncFailed(cause)
       this.closeIfIdle()
       done(error)

@@ -93,7 +93,7 @@ export class Catalog {
       this.open.set(segment.slot, file)
       return file
     } catch (cause) {
-      if ((cause as { code?: string }).code === 'ENOENT') {
+      if (systemCode(cause) === 'ENOENT') {
         throw new CaskyError(
           'CASKY_CORRUPT',
           `a segment that the manifest names is missing: ${segment.path}`,

@@ -3,7 +3,6 @@ import {
   FLAG_EXPIRES,
   KIND_MARKER,
   KIND_MASK,
-  RECORD_EXPIRY_BYTES,
   RECORD_HEADER_BYTES,
   ROW_AT,
   ROW_KIND,
@@ -24,6 +23,7 @@ import { Kernels } from './kernels'
 import { encodeManifest, type Manifest, readManifest } from './manifest'
 import { checkHeader, openOrReport } from './recovery'
 import { SegmentScan } from './scanner'
+import { recordBytes } from './segment'
 
 /** How far a check has come. */
 export interface CheckProgress {
@@ -129,7 +129,7 @@ function checkRows(
     if ((kind & ROW_VALUE_DAMAGED) === 0) continue
     const keyBytes = kind >>> 16
     const rowAt = words[word + ROW_AT]
-    const keyOffset = rowAt + RECORD_HEADER_BYTES + ((kind & FLAG_EXPIRES) === 0 ? 0 : RECORD_EXPIRY_BYTES)
+    const keyOffset = rowAt + recordBytes(0, 0, (kind & FLAG_EXPIRES) !== 0)
     const key = bytes.slice(at + keyOffset, at + keyOffset + keyBytes)
     findings.damagedValue(sequence, key, offset + keyOffset + keyBytes, words[word + ROW_VALUE_BYTES])
   }

@@ -14,10 +14,6 @@ export function segmentName(id: number): string {
   return `${String(id).padStart(10, '0')}.data`
 }
 
-export function hintName(id: number): string {
-  return `${String(id).padStart(10, '0')}.hint`
-}
-
 /** The id in a segment's file name, or `undefined` for any other name. */
 export function segmentIdOf(name: string): number | undefined {
   const match = /^(\d{10})\.data$/.exec(name)

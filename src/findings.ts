@@ -16,18 +16,7 @@ export class Findings {
   }
 
   report(offset: number, bytes: number, reason: string): Damage {
-    const damage: Damage = {
-      path: this.path,
-      offset,
-      bytes,
-      reason,
-      firstSequence: undefined,
-      lastSequence: undefined,
-      keys: [],
-      foundAtMs: this.nowMs,
-    }
-    this.health.addDamage(damage)
-    return damage
+    return this.health.addDamage({ path: this.path, offset, bytes, reason, foundAtMs: this.nowMs })
   }
 
   /** A valid record header; `isWrite` is false for a marker or seal, which repeats the last sequence number. */

@@ -24,6 +24,9 @@ export interface TornTail {
   bytes: number
 }
 
+/** Damage as it is met: what it hit may be unknown. */
+export type FoundDamage = Omit<Damage, 'firstSequence' | 'lastSequence' | 'keys'> & Partial<Damage>
+
 export interface HealthReport {
   /** No damage known and writes accepted. Torn tails don't count against it. */
   ok: boolean
@@ -37,22 +40,25 @@ export class Health {
   readonly damage: Damage[] = []
   readonly tornTails: TornTail[] = []
   poisoned: CaskyError | undefined
-  private readonly known = new Set<string>()
+  private readonly known = new Map<string, TornTail>()
 
-  private isNew(kind: string, { path, offset, bytes }: TornTail): boolean {
-    const place = `${kind} ${offset} ${bytes} ${path}`
-    if (this.known.has(place)) return false
-    this.known.add(place)
-    return true
+  /** The same place is reported once, however often it is met: returns the report that stands. */
+  private once<T extends TornTail>(list: T[], kind: string, found: T): T {
+    const place = `${kind} ${found.offset} ${found.bytes} ${found.path}`
+    const known = this.known.get(place)
+    if (known !== undefined) return known as T
+    this.known.set(place, found)
+    list.push(found)
+    return found
   }
 
-  /** The same place is reported once, however often it is met. */
-  addDamage(damage: Damage): void {
-    if (this.isNew('damage', damage)) this.damage.push(damage)
+  addDamage(found: FoundDamage): Damage {
+    const unknown = { firstSequence: undefined, lastSequence: undefined }
+    return this.once(this.damage, 'damage', { ...unknown, keys: [], ...found })
   }
 
   addTornTail(tail: TornTail): void {
-    if (this.isNew('tail', tail)) this.tornTails.push(tail)
+    this.once(this.tornTails, 'tail', tail)
   }
 
   report(): HealthReport {

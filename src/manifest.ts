@@ -92,7 +92,7 @@ function damaged(path: string, what: string): CaskyError {
   )
 }
 
-export function decodeManifest(kernels: Kernels, bytes: Uint8Array, path: string): Manifest {
+function decodeManifest(kernels: Kernels, bytes: Uint8Array, path: string): Manifest {
   const preamble = readPreamble(kernels, bytes, MAGIC)
   if (preamble.kind === 'newer') throw newerFormat(path, preamble.version)
   if (preamble.kind === 'foreign') {

@@ -4,7 +4,6 @@ import {
   FLAG_EXPIRES,
   KIND_DELETE,
   KIND_MASK,
-  RECORD_EXPIRY_BYTES,
   RECORD_HEADER_BYTES,
   RECORD_KEY_BYTES_AT,
   RECORD_KIND_AT,
@@ -12,6 +11,7 @@ import {
 } from '../assembly/layout'
 import { invariant } from './errors'
 import type { Kernels } from './kernels'
+import { recordBytes } from './segment'
 
 const RECORDS_MAX = Math.ceil(WRITE_BYTES / (RECORD_HEADER_BYTES + 1))
 const SLOTS = 16_384
@@ -79,7 +79,7 @@ export class Memtable {
   keyAt(index: number): number {
     const at = this.address[index]
     const expires = (this.kernels.bytes[at + RECORD_KIND_AT] & FLAG_EXPIRES) !== 0
-    return at + RECORD_HEADER_BYTES + (expires ? RECORD_EXPIRY_BYTES : 0)
+    return at + recordBytes(0, 0, expires)
   }
 
   hashLowOf(index: number): number {

@@ -110,7 +110,7 @@ function listOrUndefined(host: Host, directory: string): string[] | undefined {
   try {
     return host.list(directory)
   } catch (cause) {
-    const code = (cause as { code?: string }).code
+    const code = systemCode(cause)
     if (code === 'ENOENT') return undefined
     const why =
       code === 'ENOTDIR' ? 'a store is a directory, and this is not one' : `it can't be read (${code})`
@@ -143,7 +143,7 @@ function makeDirectories(host: Host, directory: string): void {
       syncParent(host, each)
     }
   } catch (cause) {
-    const code = (cause as { code?: string }).code
+    const code = systemCode(cause)
     if (code === 'ENOTDIR' || code === 'EEXIST') {
       throw new CaskyError('CASKY_INVALID_PATH', `a part of this path is a file: ${directory}`, {
         path: directory,
@@ -275,8 +275,7 @@ function reportUnnamed(
   if (full.length === 0 || readManifest(host, kernels, directory)?.generation !== manifest.generation) return
   for (const { path, bytes } of full) {
     const reason = 'holds data, and the manifest does not name it: the manifest may be an older copy'
-    const range = { path, offset: 0, bytes, firstSequence: undefined, lastSequence: undefined }
-    health.addDamage({ ...range, reason, keys: [], foundAtMs: host.nowMs() })
+    health.addDamage({ path, offset: 0, bytes, reason, foundAtMs: host.nowMs() })
   }
 }
 

@@ -3,7 +3,7 @@ import { viewOf } from './bytes'
 import type { Kernels } from './kernels'
 
 export const FORMAT_VERSION = 1
-export const PREAMBLE_BYTES = 16
+const PREAMBLE_BYTES = 16
 const MAGIC_BYTES = 8
 const VERSION_AT = 8
 const HEADER_BYTES_AT = 10

@@ -145,8 +145,6 @@ export class Reader {
         path: segment.path,
         ...range,
         reason: what,
-        firstSequence: undefined,
-        lastSequence: undefined,
         keys: [key],
         foundAtMs: host.nowMs(),
       })

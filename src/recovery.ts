@@ -141,9 +141,6 @@ function catalogCounts(
       offset: 0,
       bytes: entry.bytes,
       reason: `holds ${segment.records} records where the manifest says ${entry.records}`,
-      firstSequence: undefined,
-      lastSequence: undefined,
-      keys: [],
       foundAtMs: nowMs,
     })
   }
@@ -169,7 +166,6 @@ export function openOrReport(
       reason: 'the manifest names this segment, and it is missing',
       firstSequence: segment.header.firstSequence,
       lastSequence: segment.state === 'active' ? undefined : segment.lastSequence,
-      keys: [],
       foundAtMs: host.nowMs(),
     })
     return undefined
@@ -204,9 +200,6 @@ export function checkHeader(
       decoded.header === undefined
         ? 'the segment header is damaged; the manifest stands in for it'
         : 'the file is another segment than its name says',
-    firstSequence: undefined,
-    lastSequence: undefined,
-    keys: [],
     foundAtMs: nowMs,
   })
 }

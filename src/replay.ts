@@ -6,7 +6,6 @@ import {
   KIND_DELETE,
   KIND_MASK,
   KIND_PUT,
-  RECORD_EXPIRY_BYTES,
   RECORD_HEADER_BYTES,
   ROW_AT,
   ROW_EXPIRES_HIGH,
@@ -27,6 +26,7 @@ import type { Damage, Health } from './health'
 import type { Kernels } from './kernels'
 import { emptyPlace, type Place } from './keydir/keydir'
 import type { Ledger } from './ledger'
+import { recordBytes } from './segment'
 
 const TABLE = SCAN_TABLE_AT / 4
 const TWO_32 = 0x1_0000_0000
@@ -92,8 +92,7 @@ export class Replay {
     place.expiresAtMs = expires
       ? words[word + ROW_EXPIRES_LOW] + words[word + ROW_EXPIRES_HIGH] * TWO_32
       : undefined
-    place.recordBytes =
-      RECORD_HEADER_BYTES + (expires ? RECORD_EXPIRY_BYTES : 0) + (kind >>> 16) + place.valueBytes
+    place.recordBytes = recordBytes(kind >>> 16, place.valueBytes, expires)
   }
 
   private write(kind: number, low: number, high: number, keyAt: number, keyBytes: number): void {

@@ -238,9 +238,12 @@ export class Writer {
     this.unsynced = []
     this.rooms.log.syncLater((error) => {
       this.isSyncing = false
-      for (const group of this.syncing.splice(0)) group.settle(error)
-      if (error !== undefined) this.failAll(error)
-      else this.commitAndSync()
+      if (error !== undefined) {
+        this.failAll(error)
+        return
+      }
+      for (const group of this.syncing.splice(0)) group.settle(undefined)
+      this.commitAndSync()
     })
   }
 

@@ -376,6 +376,36 @@ describe('the marker', () => {
   })
 })
 
+describe('a cut', () => {
+  test('is made last by the next sync of either kind, and the store comes to rest', async () => {
+    const path = freshStore()
+    let fails = false
+    let syncs = 0
+    const ground = groundWith({
+      write: (...write) => {
+        if (fails) throw systemError('ENOSPC')
+        return nodeHost.write(...write)
+      },
+      syncLater: (file, done) => {
+        syncs++
+        nodeHost.syncLater(file, done)
+      },
+    })
+    const db = openSyncWith(ground, path)
+    await db.put('a', '1')
+    fails = true
+    expect(await failure(() => db.put('b', '2'))).toMatchObject({ code: 'CASKY_NO_SPACE' })
+    fails = false
+    await db.put('c', '3')
+    const before = syncs
+    await db.flush()
+    expect(syncs).toBe(before)
+    // At rest the last group is certified by a marker.
+    await expect.poll(() => recordsOf(segmentsOf(path)[0]).at(-1)?.kind, { timeout: 5000 }).toBe(3)
+    await db.close()
+  })
+})
+
 describe('expiring keys', () => {
   test('that are refreshed again and again take no more memory than their number', () => {
     const kernels = new Kernels()

@@ -10,8 +10,8 @@
 //
 // An entry's home slot is its hash scaled to the number of slots, so a table can have any length and grow by an
 // eighth instead of doubling. The tags settle nearly every probe without a look at the heap.
-import { RECORD_EXPIRY_BYTES, RECORD_HEADER_BYTES } from '../../assembly/layout'
 import { invariant } from '../errors'
+import { recordBytes } from '../segment'
 
 const FIXED_WORDS = 4
 const EXPIRY_WORDS = 2
@@ -119,8 +119,7 @@ export class Table {
     into.valueBytes = value & LOW_31
     into.isDamaged = value >= TOP_BIT
     into.expiresAtMs = expires ? heap[entry + 4] + heap[entry + 5] * TWO_32 : undefined
-    into.recordBytes =
-      RECORD_HEADER_BYTES + (expires ? RECORD_EXPIRY_BYTES : 0) + (last & 0xffff) + into.valueBytes
+    into.recordBytes = recordBytes(last & 0xffff, into.valueBytes, expires)
   }
 
   /** Points the entry in `slot` at another record; false where its expiry needs other room than it has. */
