@@ -26,10 +26,16 @@ export class Findings {
   }
 
   damagedValue(sequence: number, key: Uint8Array, offset: number, bytes: number): void {
-    const damage = this.report(offset, bytes, 'the value does not match its CRC')
-    damage.firstSequence = sequence
-    damage.lastSequence = sequence
-    damage.keys.push(key)
+    this.health.addDamage({
+      path: this.path,
+      offset,
+      bytes,
+      reason: 'the value does not match its CRC',
+      firstSequence: sequence,
+      lastSequence: sequence,
+      keys: [key],
+      foundAtMs: this.nowMs,
+    })
   }
 
   /** Acknowledged bytes that hold no readable record. */
