@@ -48,7 +48,7 @@ export const RESULT_HASH_HIGH = 1
 export const RESULT_CONSUMED_BYTES = 2
 export const RESULT_STOP = 3
 export const RESULT_CERTIFIED = 4
-export const RESULT_NEXT_SEQUENCE = 5
+export const RESULT_NEXT_SEQUENCE = 6 // f64, two words: one past the last may be 2^32
 
 // --- one row of the scan's table, as u32 words ---
 export const ROW_AT = 0 // bytes from the start of the scanned part

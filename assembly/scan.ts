@@ -39,8 +39,9 @@ import {
 import { isHeaderValid, isPlausible, prefixBytes } from './record'
 
 /** R6: sequence numbers only grow; a marker or seal repeats the last one. */
-function isInOrder(kind: u32, sequence: u32, nextSequence: u32): bool {
-  return (kind & KIND_MASK) < <u32>KIND_MARKER ? sequence >= nextSequence : sequence + 1 >= nextSequence
+function isInOrder(kind: u32, sequence: u32, nextSequence: f64): bool {
+  const isWrite = (kind & KIND_MASK) < <u32>KIND_MARKER
+  return isWrite ? <f64>sequence >= nextSequence : <f64>sequence + 1 >= nextSequence
 }
 
 function storeRow(
@@ -74,7 +75,7 @@ export function scan(
   remaining: u32,
   fileOffset: u32,
   salt: u32,
-  nextSequence: u32,
+  nextSequence: f64,
 ): u32 {
   const base = at
   let rows: u32 = 0
@@ -116,14 +117,14 @@ export function scan(
     const intact = crc32(seed, at + prefix, valueBytes) === load<u32>(at, RECORD_VALUE_CRC_AT)
     storeRow(row, base, at, prefix, intact ? kind : kind | ROW_VALUE_DAMAGED, keyBytes, valueBytes)
     certified = max<u32>(certified, load<u32>(at, RECORD_CERTIFIED_AT))
-    nextSequence = max<u32>(nextSequence, sequence + 1)
+    nextSequence = max<f64>(nextSequence, <f64>sequence + 1)
     rows++
     at += <u32>total
   }
   store<u32>(RESULT_AT + RESULT_CONSUMED_BYTES * 4, at - base)
   store<u32>(RESULT_AT + RESULT_STOP * 4, stop)
   store<u32>(RESULT_AT + RESULT_CERTIFIED * 4, certified)
-  store<u32>(RESULT_AT + RESULT_NEXT_SEQUENCE * 4, nextSequence)
+  store<f64>(RESULT_AT + RESULT_NEXT_SEQUENCE * 4, nextSequence)
   return rows
 }
 
@@ -145,7 +146,7 @@ export function find(
   remaining: u32,
   fileOffset: u32,
   salt: u32,
-  nextSequence: u32,
+  nextSequence: f64,
 ): u32 {
   const whole = available === remaining
   for (let skipped: u32 = 0; skipped < available; skipped++) {

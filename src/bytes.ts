@@ -50,6 +50,33 @@ export function compareRanges(
   return aBytes - bBytes
 }
 
+const PIECE_BITS = 12
+const PIECE_WORDS = 1 << PIECE_BITS
+
+/** A list of 32-bit numbers as long as memory allows: outside of the heap, and in pieces, so nothing is moved. */
+export class GrowableWords {
+  private readonly pieces: Uint32Array[] = []
+  length = 0
+
+  push(word: number): void {
+    const at = this.length & (PIECE_WORDS - 1)
+    const piece = this.length >>> PIECE_BITS
+    if (piece === this.pieces.length) this.pieces.push(new Uint32Array(PIECE_WORDS))
+    this.pieces[piece][at] = word
+    this.length++
+  }
+
+  /** Keeps a little, for what comes next. */
+  clear(): void {
+    this.length = 0
+    this.pieces.length = Math.min(this.pieces.length, 1)
+  }
+
+  at(index: number): number {
+    return this.pieces[index >>> PIECE_BITS][index & (PIECE_WORDS - 1)]
+  }
+}
+
 /** A byte array that grows by half, for data whose length is not known before. */
 export class GrowableBytes {
   bytes: Uint8Array

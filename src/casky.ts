@@ -20,7 +20,7 @@ import {
   type ValueIn,
   type ValueOut,
 } from './encoding'
-import { CaskyError } from './errors'
+import { CaskyError, typed } from './errors'
 import type { HealthReport } from './health'
 import type { Rooms } from './open'
 import { checkNames, expiryOf, type PutOptions, type Settings } from './options'
@@ -160,6 +160,8 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     const { writer } = this.#writing()
     const { kernels, lookup } = this.#rooms
     const keyBytes = this.#keys.write(kernels, key, KEY_AT)
+    // After poison nobody knows whether it is there.
+    writer.checkPoison()
     if (!lookup.has(keyBytes)) return false
     const bytes = RECORD_HEADER_BYTES + keyBytes
     let at = writer.reserve(bytes)
@@ -324,10 +326,14 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     const { host, catalog, health, manifest, writing } = this.#opened()
     const { onProgress } = checkNames(options, ['onProgress'], 'check')
     writing?.writer.tryCommit()
-    for (const progress of check(host, catalog, health, manifest)) {
-      if (typeof onProgress === 'function') onProgress(progress)
-      await new Promise<void>((resolve) => host.soon(resolve))
-      this.#opened()
+    try {
+      for (const progress of check(host, catalog, health, manifest)) {
+        if (typeof onProgress === 'function') onProgress(progress)
+        await new Promise<void>((resolve) => host.soon(resolve))
+        this.#opened()
+      }
+    } catch (error) {
+      throw typed('check the store', catalog.directory, error)
     }
     return health.report()
   }

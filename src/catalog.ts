@@ -1,5 +1,5 @@
 // The live segments, in the order of their records, and the files they are read through.
-import { CaskyError, invariant, ioError, systemCode } from './errors'
+import { CaskyError, invariant, ioError, isOutOfHandles, systemCode } from './errors'
 import { join, segmentName } from './files'
 import type { FileHandle, Host } from './host/host'
 import type { ManifestEntry, SegmentState } from './manifest'
@@ -16,6 +16,8 @@ export interface Segment {
   state: SegmentState
   /** Valid bytes, header included; grows while the segment is active. */
   bytes: number
+  /** So many of them are known to be on disk: of a recovered segment, by its own word. */
+  certifiedBytes: number
   /** Puts and deletes in it. */
   records: number
   lastSequence: number
@@ -40,6 +42,7 @@ export class Catalog {
       path: join(this.directory, segmentName(entry.header.id)),
       state: entry.state,
       bytes: entry.state === 'active' ? SEGMENT_HEADER_BYTES : entry.bytes,
+      certifiedBytes: entry.state === 'active' ? SEGMENT_HEADER_BYTES : entry.bytes,
       records: entry.records,
       lastSequence: entry.lastSequence,
       liveBytes: 0,
@@ -89,7 +92,7 @@ export class Catalog {
       this.closeFile(oldest)
     }
     try {
-      const file = this.openFile(segment)
+      const file = this.withHandles(() => this.host.open(segment.path, 'read'))
       this.open.set(segment.slot, file)
       return file
     } catch (cause) {
@@ -107,15 +110,17 @@ export class Catalog {
     }
   }
 
-  /** Where the process has no handle left, those that are only kept for later go first. */
-  private openFile(segment: Segment): FileHandle {
+  /**
+   * Runs what opens files, and leaves everything as it was where it fails. Where the process has no handle left, those
+   * that are only kept for later are given back, and it runs once more.
+   */
+  withHandles<T>(run: () => T): T {
     try {
-      return this.host.open(segment.path, 'read')
+      return run()
     } catch (error) {
-      const code = systemCode(error)
-      if (this.open.size === 0 || (code !== 'EMFILE' && code !== 'ENFILE')) throw error
+      if (this.open.size === 0 || !isOutOfHandles(error)) throw error
       this.closeFiles()
-      return this.host.open(segment.path, 'read')
+      return run()
     }
   }
 

@@ -7,6 +7,7 @@ import type { Beacon, LockWait } from './host/beacon'
 import type { Host } from './host/host'
 import { type Evidence, isAllGranted, type ProcessFacts } from './host/machine'
 import { readWhole } from './io'
+import { printable } from './wording'
 
 /** Who holds a store, as far as can be told: `got` of a `CASKY_LOCKED` error. */
 export interface LockHolder {
@@ -87,6 +88,9 @@ export function encodeClaim(token: string, claim: Claim): Uint8Array {
 }
 
 /** `undefined` for what nobody can have written whole. Of a later format's claim, what is understood. */
+/** The last moment that a Date can name. */
+const DATE_MS_MAX = 8.64e15
+
 export function parseClaim(bytes: Uint8Array): Claim | undefined {
   let fields: Record<string, unknown>
   try {
@@ -102,8 +106,9 @@ export function parseClaim(bytes: Uint8Array): Claim | undefined {
   }
   for (const name of ['pid', 'sinceMs'] as const) {
     const value = fields[name]
-    if (Number.isSafeInteger(value)) claim[name] = value as number
+    if (Number.isSafeInteger(value) && (value as number) >= 0) claim[name] = value as number
   }
+  if ((claim.sinceMs ?? 0) > DATE_MS_MAX) claim.sinceMs = undefined
   for (const name of TEXT_FIELDS) {
     const value = fields[name]
     if (typeof value === 'string') claim[name] = value
@@ -224,8 +229,9 @@ export function holderOf(place: Place, token: string, isOpen: boolean, verdict: 
     claim: join(place.directory, lockFileName(token, 'claim')),
   }
   if (claim?.pid !== undefined) holder.pid = claim.pid
-  if (claim?.runtime !== undefined) holder.runtime = claim.runtime
-  if (claim?.hostName !== undefined) holder.hostName = claim.hostName
+  // Whoever can write to the directory may have put anything there.
+  if (claim?.runtime !== undefined) holder.runtime = printable(claim.runtime)
+  if (claim?.hostName !== undefined) holder.hostName = printable(claim.hostName)
   if (claim?.sinceMs !== undefined) holder.sinceMs = claim.sinceMs
   return holder
 }

@@ -8,7 +8,7 @@ import {
   ROW_WORDS,
   SCAN_TABLE_AT,
 } from '../assembly/layout'
-import { CaskyError, ioError } from './errors'
+import { CaskyError, ioError, isOutOfHandles } from './errors'
 import { join, MANIFEST, parentOf, resolve, segmentIdOf, segmentName } from './files'
 import type { Host } from './host/host'
 import { readFully } from './io'
@@ -61,8 +61,10 @@ export function* dump(host: Host, path: string): Generator<DumpedRecord, void> {
       path: target,
     })
   }
-  for (const entry of manifest.segments) {
-    yield* dumpSegment(host, kernels, join(target, segmentName(entry.header.id)), entry)
+  for (const [i, entry] of manifest.segments.entries()) {
+    // What was copied from behind its end stands in the next one.
+    const isEndCopied = manifest.segments[i + 1]?.header.copies?.segmentId === entry.header.id
+    yield* dumpSegment(host, kernels, join(target, segmentName(entry.header.id)), entry, isEndCopied)
   }
 }
 
@@ -71,6 +73,7 @@ function checkDirectory(host: Host, path: string): void {
   try {
     host.list(path)
   } catch (cause) {
+    if (isOutOfHandles(cause)) throw ioError('read the directory', path, cause)
     throw new CaskyError('CASKY_INVALID_PATH', `neither a store nor a segment: ${path}`, { path, cause })
   }
 }
@@ -111,6 +114,7 @@ function* dumpSegment(
   kernels: Kernels,
   path: string,
   entry: ManifestEntry | undefined,
+  isEndCopied = false,
 ): Generator<DumpedRecord, void> {
   if (host.inspect(path) === undefined) {
     yield stretch(path, 0, entry?.bytes ?? 0, 'damage', 'the manifest names this segment, and it is missing')
@@ -153,7 +157,7 @@ function* dumpSegment(
         yield stretch(path, event.offset, event.bytes, 'damage', 'no valid record can be read here')
       }
     }
-    if (decidedBytes !== undefined && fileBytes > decidedBytes) {
+    if (decidedBytes !== undefined && fileBytes > decidedBytes && !isEndCopied) {
       yield stretch(path, decidedBytes, fileBytes - decidedBytes, 'torn tail', undefined)
     }
   } finally {

@@ -66,6 +66,15 @@ export function systemCode(error: unknown): string | undefined {
   return typeof code === 'string' ? code : undefined
 }
 
+const NO_HANDLES = new Set(['EMFILE', 'ENFILE'])
+
+/** Whether the process, or the system, has no file handle left; also where that is the cause of a CASKY_IO. */
+export function isOutOfHandles(error: unknown): boolean {
+  const code = systemCode(error)
+  if (code === 'CASKY_IO') return isOutOfHandles((error as CaskyError).cause)
+  return code !== undefined && NO_HANDLES.has(code)
+}
+
 const NO_SPACE = new Set(['ENOSPC', 'EDQUOT', 'EFBIG'])
 
 /** Wraps what the operating system threw. `doing` completes "could not …". */
@@ -84,6 +93,11 @@ export function ioError(doing: string, path: string, cause: unknown): CaskyError
     )
   }
   return new CaskyError('CASKY_IO', `could not ${doing} (${reason}): ${path}`, { path, cause })
+}
+
+/** As `ioError` for what the operating system threw; any other error as it is. */
+export function typed(doing: string, path: string, error: unknown): unknown {
+  return /^E[A-Z0-9]+$/.test(systemCode(error) ?? '') ? ioError(doing, path, error) : error
 }
 
 /** A broken invariant is a defect of casky itself, never of its input; it stops before it can spread to disk. */

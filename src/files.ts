@@ -7,8 +7,11 @@ export const MANIFEST_NEXT = 'MANIFEST.next'
 /** A directory: one small file for each process that holds, or wants, the right to write. */
 export const LOCK = 'LOCK'
 export const CHECKPOINT = 'CHECKPOINT'
+/** Directories of what repairs have replaced: damaged-1, damaged-2, … */
+const DAMAGED = 'damaged-'
 
-export const SEGMENT_ID_MAX = 0xffff_ffff
+/** One less than four bytes hold: the manifest also names the id that comes next. */
+export const SEGMENT_ID_MAX = 0xffff_fffe
 
 export function segmentName(id: number): string {
   return `${String(id).padStart(10, '0')}.data`
@@ -22,12 +25,21 @@ export function segmentIdOf(name: string): number | undefined {
   return id > 0 && id <= SEGMENT_ID_MAX ? id : undefined
 }
 
+export function damagedName(number: number): string {
+  return `${DAMAGED}${number}`
+}
+
+export function isDamagedName(name: string): boolean {
+  return /^damaged-[1-9]\d{0,8}$/.test(name)
+}
+
 export function isOwnName(name: string): boolean {
   return (
     name === MANIFEST ||
     name === MANIFEST_NEXT ||
     name === LOCK ||
     name === CHECKPOINT ||
+    isDamagedName(name) ||
     /^\d{10}\.(data|hint)$/.test(name)
   )
 }

@@ -118,7 +118,7 @@ export class Kernels {
       consumedBytes: words[RESULT + RESULT_CONSUMED_BYTES],
       stop: words[RESULT + RESULT_STOP],
       certifiedBytes: words[RESULT + RESULT_CERTIFIED],
-      nextSequence: words[RESULT + RESULT_NEXT_SEQUENCE],
+      nextSequence: this.view.getFloat64((RESULT + RESULT_NEXT_SEQUENCE) * 4, true),
     }
   }
 

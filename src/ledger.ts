@@ -1,6 +1,6 @@
 // The keydir and the catalog kept in step: where each key is live, and how many live bytes each segment holds.
 import { KEY_AT, KIND_DELETE, KIND_MASK } from '../assembly/layout'
-import { GrowableBytes } from './bytes'
+import { GrowableBytes, GrowableWords } from './bytes'
 import type { Catalog } from './catalog'
 import type { Kernels } from './kernels'
 import { emptyPlace, Keydir, type Place } from './keydir/keydir'
@@ -35,6 +35,22 @@ export class Ledger {
     const wasThere = this.keydir.remove(hashLow, hashHigh, source, at, keyBytes)
     if (wasThere) this.retire()
     return wasThere
+  }
+
+  /** Points the key to where its record was copied, if that is still its newest. */
+  move(
+    hashLow: number,
+    hashHigh: number,
+    source: Uint8Array,
+    at: number,
+    keyBytes: number,
+    from: Pick<Place, 'segment' | 'offset'>,
+    to: Pick<Place, 'segment' | 'offset'>,
+  ): void {
+    if (!this.keydir.find(hashLow, hashHigh, source, at, keyBytes)) return
+    const { found } = this.keydir
+    if (found.segment !== from.segment || found.offset !== from.offset) return
+    this.put(hashLow, hashHigh, source, at, keyBytes, { ...found, ...to })
   }
 
   private retire(): void {
@@ -93,14 +109,15 @@ export class Ledger {
   /** Forgets the entries that have expired; their records go on shadowing older ones on disk. Returns how many. */
   sweep(kernels: Kernels, nowMs: number): number {
     const keys = new GrowableBytes()
-    const lengths: number[] = []
+    const lengths = new GrowableWords()
     this.keydir.forEach((place, source, at, keyBytes) => {
       if (place.expiresAtMs === undefined || place.expiresAtMs > nowMs) return
       keys.append(source, at, keyBytes)
       lengths.push(keyBytes)
     })
     let at = 0
-    for (const keyBytes of lengths) {
+    for (let i = 0; i < lengths.length; i++) {
+      const keyBytes = lengths.at(i)
       kernels.bytes.set(keys.bytes.subarray(at, at + keyBytes), KEY_AT)
       kernels.call.hashKey(KEY_AT, keyBytes)
       this.remove(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, keyBytes)

@@ -7,7 +7,9 @@ import { join, SEGMENT_ID_MAX, segmentName } from './files'
 import type { Health } from './health'
 import type { FileHandle, Host } from './host/host'
 import type { Kernels } from './kernels'
+import type { Ledger } from './ledger'
 import { type Manifest, publishManifest } from './manifest'
+import { relog, uncertifiedTail } from './relog'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
 
 /** What a path leads to now, links followed; undefined where that is no directory. */
@@ -27,6 +29,7 @@ export interface LogRooms {
   kernels: Kernels
   catalog: Catalog
   health: Health
+  ledger: Ledger
   manifest: Manifest
   maxSegmentBytes: number
   /** Of the directory as it was locked. */
@@ -48,7 +51,7 @@ export class Log {
 
   /** The active segment; makes one where there is none. A failure leaves everything as it was. */
   segment(): Segment {
-    this.active ??= this.start()
+    this.active ??= this.rooms.catalog.withHandles(() => this.start())
     return this.active.segment
   }
 
@@ -115,9 +118,21 @@ export class Log {
     )
   }
 
+  /** Has what a crash left without a certificate copied, so that it is there to stay (see relog). */
+  secureTail(): void {
+    const { catalog, manifest } = this.rooms
+    const tail = uncertifiedTail(catalog)
+    if (tail === undefined) return
+    this.checkPlace()
+    const copies = { generation: manifest.generation, segmentId: tail.header.id }
+    relog(this.rooms, tail, { ...this.nextHeader(tail), copies }, (next) => this.publish(next))
+  }
+
   private start(): ActiveSegment {
     const { host, catalog } = this.rooms
     this.checkPlace()
+    this.checkSequence()
+    this.secureTail()
     const previous = catalog.segments.at(-1)
     const header = this.nextHeader(previous)
     const path = join(catalog.directory, segmentName(header.id))
@@ -203,14 +218,17 @@ export class Log {
     return this.current().seedAt(offset)
   }
 
+  private checkSequence(): void {
+    if (this.nextSequence < Number.MAX_SAFE_INTEGER) return
+    throw new CaskyError(
+      'CASKY_IO',
+      'the store has used up its sequence numbers (2^53); export it, and import it into a new one',
+    )
+  }
+
   /** Encodes a write, which takes the next sequence number. `valueCrc` is given where its value stands elsewhere. */
   encode(at: number, head: RecordHead, offset: number, valueCrc?: number): void {
-    if (this.nextSequence >= Number.MAX_SAFE_INTEGER) {
-      throw new CaskyError(
-        'CASKY_IO',
-        'the store has used up its sequence numbers (2^53); export it, and import it into a new one',
-      )
-    }
+    this.checkSequence()
     const sequence = this.nextSequence++
     this.current().encode(at, head, sequence, offset, valueCrc)
   }
@@ -234,7 +252,7 @@ export class Log {
     if (former.segment.records === 0) return
     former.seal()
     try {
-      this.active = this.start()
+      this.active = this.rooms.catalog.withHandles(() => this.start())
     } catch (error) {
       if (this.rooms.health.poisoned === undefined) former.unseal()
       throw error
@@ -255,12 +273,13 @@ export class Log {
   close(cutsUnsynced: boolean): void {
     const { active } = this
     if (active === undefined) return
+    const wasPoisoned = this.rooms.health.poisoned !== undefined
     try {
-      if (this.rooms.health.poisoned === undefined) this.end(active)
+      if (!wasPoisoned) this.end(active)
       else if (cutsUnsynced) active.cutBack(active.syncedBytes)
     } catch (error) {
-      // A store that is poisoned already has said so.
-      if (this.rooms.health.poisoned === undefined) throw error
+      // A store that was poisoned before has said so.
+      if (!wasPoisoned) throw error
     } finally {
       this.active = undefined
       this.letGo(active)
@@ -272,7 +291,7 @@ export class Log {
     try {
       if (active.segment.records > 0) active.seal()
       else active.segment.state = 'closed'
-      this.publish(this.rooms.manifest.nextSegmentId)
+      this.rooms.catalog.withHandles(() => this.publish(this.rooms.manifest.nextSegmentId))
     } catch (error) {
       // Without room for the seal all data is on disk still: the next open reads the segment instead.
       if ((error as CaskyError).code !== 'CASKY_NO_SPACE') throw error

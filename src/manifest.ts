@@ -1,7 +1,7 @@
 // MANIFEST: the one list of live segments, and the commit point of every change to it (docs/FORMAT.md, "Manifest").
 import { readU64, viewOf, writeU64 } from './bytes'
-import { CaskyError, invariant, ioError } from './errors'
-import { join, MANIFEST, MANIFEST_NEXT } from './files'
+import { CaskyError, invariant, ioError, systemCode } from './errors'
+import { join, MANIFEST, MANIFEST_NEXT, SEGMENT_ID_MAX } from './files'
 import type { Host } from './host/host'
 import { readWhole, writeFully } from './io'
 import type { Kernels } from './kernels'
@@ -11,6 +11,7 @@ import {
   encodeSegmentHeader,
   newerFormat,
   SEGMENT_HEADER_BYTES,
+  SEGMENT_LENGTH_MAX,
   type SegmentHeader,
   STORE_ID_BYTES,
 } from './segment'
@@ -32,6 +33,7 @@ const ENTRY_BYTES_AT = 104
 const ENTRY_LAST_SEQUENCE_AT = 112
 const CRC_BYTES = 4
 const SEGMENTS_MAX = 1 << 24
+const MANIFEST_BYTES_MAX = HEADER_BYTES + ENTRY_BYTES * SEGMENTS_MAX + CRC_BYTES
 
 const STATES = ['active', 'closed', 'sealed'] as const
 /** active: still written to; closed: cut by a recovery at a decided length; sealed: ended on purpose, with a seal. */
@@ -125,7 +127,7 @@ function decodeManifest(kernels: Kernels, bytes: Uint8Array, path: string): Mani
       lastSequence: readU64(view, at + ENTRY_LAST_SEQUENCE_AT),
     })
   }
-  return {
+  const manifest: Manifest = {
     storeId,
     generation: readU64(view, GENERATION_AT),
     createdAtMs: readU64(view, CREATED_AT),
@@ -133,6 +135,51 @@ function decodeManifest(kernels: Kernels, bytes: Uint8Array, path: string): Mani
     secret: bytes.slice(SECRET_AT, SECRET_AT + SECRET_BYTES),
     segments,
   }
+  const fault = faultOf(manifest)
+  if (fault !== undefined) throw damaged(path, fault)
+  return manifest
+}
+
+/** What no manifest of casky's has, and one that was made up may: asked of what is read and of what is written. */
+function faultOf({ nextSegmentId, segments }: Manifest): string | undefined {
+  if (nextSegmentId < 1 || nextSegmentId > SEGMENT_ID_MAX + 1) return 'its next segment id'
+  const ids = new Set<number>()
+  let firstSequence = 0
+  for (const [i, { header, bytes, lastSequence }] of segments.entries()) {
+    const isSound =
+      !ids.has(header.id) &&
+      header.id > 0 &&
+      header.firstSequence >= firstSequence &&
+      Math.max(header.firstSequence, lastSequence) <= Number.MAX_SAFE_INTEGER &&
+      bytes <= SEGMENT_LENGTH_MAX
+    if (!isSound) return `its entry ${i + 1}`
+    // It would be given a second time.
+    if (header.id >= nextSegmentId)
+      return `its next segment id, which is not above that of its entry ${i + 1}`
+    ids.add(header.id)
+    firstSequence = header.firstSequence
+  }
+  return undefined
+}
+
+/** The segment headers that can still be read in a manifest that is damaged elsewhere; each has a CRC of its own. */
+export function salvageHeaders(host: Host, kernels: Kernels, directory: string): SegmentHeader[] {
+  const path = join(directory, MANIFEST)
+  if (host.inspect(path)?.kind !== 'file') return []
+  let bytes: Uint8Array | undefined
+  try {
+    bytes = readWhole(host, path, MANIFEST_BYTES_MAX)
+  } catch (cause) {
+    // Too long to be one. What can't be read now may tell more the next time.
+    if (systemCode(cause) === undefined) return []
+    throw ioError('read the manifest', path, cause)
+  }
+  const headers: SegmentHeader[] = []
+  for (let at = HEADER_BYTES; bytes !== undefined && at < bytes.length; at += ENTRY_BYTES) {
+    const { header } = decodeSegmentHeader(kernels, bytes.subarray(at, at + SEGMENT_HEADER_BYTES))
+    if (header !== undefined) headers.push(header)
+  }
+  return headers
 }
 
 /** The manifest of a directory; `undefined` where there is none. */
@@ -140,7 +187,7 @@ export function readManifest(host: Host, kernels: Kernels, directory: string): M
   const path = join(directory, MANIFEST)
   let bytes: Uint8Array | undefined
   try {
-    bytes = readWhole(host, path, HEADER_BYTES + ENTRY_BYTES * SEGMENTS_MAX + CRC_BYTES)
+    bytes = readWhole(host, path, MANIFEST_BYTES_MAX)
   } catch (cause) {
     throw ioError('read the manifest', path, cause)
   }
@@ -164,6 +211,14 @@ function discard(host: Host, path: string): void {
 export function publishManifest(host: Host, kernels: Kernels, directory: string, manifest: Manifest): void {
   const path = join(directory, MANIFEST)
   const next = join(directory, MANIFEST_NEXT)
+  const fault = faultOf(manifest)
+  if (fault !== undefined) {
+    throw new CaskyError(
+      'CASKY_CORRUPT',
+      `what the segments say of themselves makes no manifest (${fault}), so none was written and the old one stays: ${path}`,
+      { path },
+    )
+  }
   const bytes = encodeManifest(kernels, manifest)
   try {
     if (host.inspect(next) !== undefined) host.remove(next)

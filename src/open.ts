@@ -2,13 +2,14 @@
 import { BlockCache } from './cache'
 import { Catalog } from './catalog'
 import { CaskyError, ioError, systemCode } from './errors'
-import { isOwnName, join, MANIFEST, MANIFEST_NEXT, parentOf, resolve, segmentIdOf } from './files'
+import { isOwnName, join, MANIFEST, parentOf, resolve, segmentIdOf } from './files'
 import { Health } from './health'
 import type { Beacon } from './host/beacon'
 import type { Host } from './host/host'
 import type { Evidence } from './host/machine'
 import { Kernels } from './kernels'
 import { Ledger } from './ledger'
+import { removeLeftovers, reportUnnamed } from './leftovers'
 import { acquireLock, type Lock, type LockWait } from './lock'
 import { directoryIdentity, Log } from './log'
 import { Lookup } from './lookup'
@@ -56,7 +57,7 @@ export function* openSteps(
   }
 }
 
-function storePath(path: unknown): string {
+export function storePath(path: unknown): string {
   if (typeof path !== 'string' || path === '' || path.includes('\0')) {
     throw new CaskyError('CASKY_INVALID_PATH', 'the path of a store is a string that names a directory', {
       expected: 'string',
@@ -78,7 +79,8 @@ function prepareDirectory(host: Host, directory: string, settings: Settings): vo
     if (settings.errorIfExists) throw exists(directory)
     return
   }
-  if (names.some((name) => segmentIdOf(name) !== undefined)) {
+  // A crash while the store was made may have left the header of its first segment, and not the manifest.
+  if (names.some((name) => holdsData(host, directory, name))) {
     throw new CaskyError(
       'CASKY_CORRUPT',
       `the manifest is missing beside its segments; run \`casky repair\` on it: ${join(directory, MANIFEST)}`,
@@ -96,22 +98,33 @@ function prepareDirectory(host: Host, directory: string, settings: Settings): vo
   if (settings.readOnly || !settings.createIfMissing) throw notFound(directory)
 }
 
+function holdsData(host: Host, directory: string, name: string): boolean {
+  if (segmentIdOf(name) === undefined) return false
+  const found = host.inspect(join(directory, name))
+  return found !== undefined && (found.kind !== 'file' || found.bytes > SEGMENT_HEADER_BYTES)
+}
+
 function exists(directory: string): CaskyError {
   return new CaskyError('CASKY_EXISTS', `a store is here already, and errorIfExists is set: ${directory}`, {
     path: directory,
   })
 }
 
-function notFound(directory: string): CaskyError {
+export function notFound(directory: string): CaskyError {
   return new CaskyError('CASKY_NOT_FOUND', `there is no store here: ${directory}`, { path: directory })
 }
 
-function listOrUndefined(host: Host, directory: string): string[] | undefined {
+/** What is wrong with the machine, and not with the path. */
+const IN_THE_WAY = new Set(['EMFILE', 'ENFILE', 'EIO', 'ENOMEM'])
+
+export function listOrUndefined(host: Host, directory: string): string[] | undefined {
   try {
     return host.list(directory)
   } catch (cause) {
     const code = systemCode(cause)
     if (code === 'ENOENT') return undefined
+    // The path may be fine.
+    if (code !== undefined && IN_THE_WAY.has(code)) throw ioError('read the directory', directory, cause)
     const why =
       code === 'ENOTDIR' ? 'a store is a directory, and this is not one' : `it can't be read (${code})`
     throw new CaskyError('CASKY_INVALID_PATH', `${why}: ${directory}`, { path: directory, cause })
@@ -172,19 +185,25 @@ function* openRooms(
     if (found !== undefined && settings.errorIfExists) throw exists(directory)
     const manifest = found ?? create(host, kernels, directory, lock)
     const recovery = yield* recover(rooms, manifest)
-    if (lock === undefined) reportUnnamed(host, kernels, directory, manifest, health)
+    if (lock === undefined) {
+      catalog.withHandles(() => reportUnnamed(host, kernels, directory, manifest, health))
+    }
     checkStrict(settings, health)
     const reader = new Reader(rooms)
     const lookupOf = (memtable: Memtable | undefined) =>
       new Lookup({ host, kernels, ledger, reader }, memtable)
     if (lock === undefined)
       return { ...rooms, reader, lookup: lookupOf(undefined), manifest, recovery, writing: undefined }
-    const lastSequence = catalog.segments.reduce((last, segment) => Math.max(last, segment.lastSequence), 0)
-    removeLeftovers(host, directory, manifest)
-    syncTail(host, catalog)
+    const lastSequence = lastSequenceOf(catalog)
+    catalog.withHandles(() => syncNames(host, directory))
+    catalog.withHandles(() => removeLeftovers(host, kernels, directory, manifest))
     const { maxSegmentBytes, sync } = settings
     const identity = directoryIdentity(host, directory)
-    const log = new Log({ host, kernels, catalog, health, manifest, maxSegmentBytes, identity }, lastSequence)
+    const log = new Log(
+      { host, kernels, catalog, ledger, health, manifest, maxSegmentBytes, identity },
+      lastSequence,
+    )
+    catalog.withHandles(() => secureTail(log, host, catalog))
     const writer = new Writer({ host, kernels, ledger, health, log, sync })
     const lookup = lookupOf(writer.memtable)
     return { ...rooms, reader, lookup, manifest, recovery, writing: { lock, log, writer } }
@@ -192,6 +211,14 @@ function* openRooms(
     catalog.closeFiles()
     throw error
   }
+}
+
+/** No number up to this one is given again: a segment's first may lie above every last one that is known. */
+function lastSequenceOf({ segments }: Catalog): number {
+  return segments.reduce(
+    (last, { header, lastSequence }) => Math.max(last, lastSequence, header.firstSequence - 1),
+    0,
+  )
 }
 
 function create(host: Host, kernels: Kernels, directory: string, lock: Lock | undefined): Manifest {
@@ -220,66 +247,27 @@ function checkStrict(settings: Settings, health: Health): void {
   )
 }
 
-/** Segments in the directory that the manifest doesn't name. */
-function unnamedSegments(
-  host: Host,
-  directory: string,
-  manifest: Manifest,
-): { path: string; bytes: number }[] {
-  const live = new Set(manifest.segments.map((entry) => entry.header.id))
-  return host.list(directory).flatMap((name) => {
-    const id = segmentIdOf(name)
-    if (id === undefined || live.has(id)) return []
-    const path = join(directory, name)
-    const found = host.inspect(path)
-    return found?.kind === 'file' ? [{ path, bytes: found.bytes }] : []
-  })
+/** What recovery read may have reached memory only, not the disk: what is served must be there to stay. */
+function secureTail(log: Log, host: Host, catalog: Catalog): void {
+  try {
+    log.secureTail()
+  } catch (error) {
+    // A full disk can still be read from; the first write that there is room for tries again.
+    if ((error as CaskyError).code !== 'CASKY_NO_SPACE') throw error
+  }
+  syncTail(host, catalog)
 }
 
-/**
- * A file that the manifest doesn't name is left from a crash while a segment was started: a header, or less. One that
- * holds more was put here, or the manifest was put back from an older copy: removing it would lose data.
- */
-function removeLeftovers(host: Host, directory: string, manifest: Manifest): void {
-  const unnamed = unnamedSegments(host, directory, manifest)
-  const full = unnamed.find(({ bytes }) => bytes > SEGMENT_HEADER_BYTES)
-  if (full !== undefined) {
-    throw new CaskyError(
-      'CASKY_CORRUPT',
-      `a segment holds data, and the manifest (number ${manifest.generation}) doesn't name it: put the newer manifest back, move the file away if it isn't this store's, or run \`casky repair\`: ${full.path}`,
-      { path: full.path },
-    )
-  }
-  const next = join(directory, MANIFEST_NEXT)
-  const leftovers = unnamed.map(({ path }) => path)
-  if (host.inspect(next)?.kind === 'file') leftovers.push(next)
-  for (const path of leftovers) {
-    try {
-      host.remove(path)
-    } catch (cause) {
-      throw ioError('remove what a crash left behind', path, cause)
-    }
+/** The manifest may have its name in memory only, from a process that died before it synced the directory. */
+function syncNames(host: Host, directory: string): void {
+  try {
+    host.syncDirectory(directory)
+  } catch (cause) {
+    throw ioError('sync the directory', directory, cause)
   }
 }
 
-/** As `removeLeftovers` without removing: what holds data is reported, unless a live writer has just made it. */
-function reportUnnamed(
-  host: Host,
-  kernels: Kernels,
-  directory: string,
-  manifest: Manifest,
-  health: Health,
-): void {
-  const full = unnamedSegments(host, directory, manifest).filter(({ bytes }) => bytes > SEGMENT_HEADER_BYTES)
-  // A writer names a segment before it writes to it: a manifest read after the look at the files names them all.
-  if (full.length === 0 || readManifest(host, kernels, directory)?.generation !== manifest.generation) return
-  for (const { path, bytes } of full) {
-    const reason = 'holds data, and the manifest does not name it: the manifest may be an older copy'
-    health.addDamage({ path, offset: 0, bytes, reason, foundAtMs: host.nowMs() })
-  }
-}
-
-/** What recovery read may have reached the file only, not the disk: what is served must be there to stay. */
+/** A cut that was made and not synced would be undone by a power cut, and bring back what was refused. */
 function syncTail(host: Host, catalog: Catalog): void {
   const tail = catalog.segments.at(-1)
   if (tail === undefined || tail.state !== 'active' || host.inspect(tail.path) === undefined) return

@@ -165,13 +165,20 @@ function valueEncodingOption(options: Record<string, unknown>): ValueEncoding {
   return oneOf<'utf8' | 'bytes' | 'json'>(options, 'valueEncoding', ['utf8', 'bytes', 'json'])
 }
 
-export function openSettings(given: unknown): Settings {
-  const options = checkNames(given, OPEN_NAMES, 'open')
-  const { onProgress, signal } = options
+export function progressAndSignal<P>({ onProgress, signal }: Record<string, unknown>): {
+  onProgress: ((progress: P) => void) | undefined
+  signal: AbortSignal | undefined
+} {
   if (onProgress !== undefined && typeof onProgress !== 'function')
     throw invalid('onProgress', 'a function', onProgress)
   if (signal !== undefined && !(signal instanceof AbortSignal))
     throw invalid('signal', 'an AbortSignal', signal)
+  return { onProgress: onProgress as ((progress: P) => void) | undefined, signal }
+}
+
+export function openSettings(given: unknown): Settings {
+  const options = checkNames(given, OPEN_NAMES, 'open')
+  const { onProgress, signal } = progressAndSignal<OpenProgress>(options)
   return {
     sync: syncOption(options),
     keyEncoding: oneOf<KeyEncoding>(options, 'keyEncoding', ['utf8', 'bytes']),
@@ -182,7 +189,7 @@ export function openSettings(given: unknown): Settings {
     strict: booleanOption(options, 'strict', false),
     maxSegmentBytes: wholeOption(options, 'maxSegmentBytes', 256 * MIB, 4 * KIB, 2 * GIB, 'bytes'),
     cacheBytes: wholeOption(options, 'cacheBytes', 64 * MIB, 0, 2 * GIB, 'bytes'),
-    onProgress: onProgress as Settings['onProgress'],
+    onProgress,
     signal,
   }
 }

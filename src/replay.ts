@@ -1,4 +1,4 @@
-// Takes the rows of a scan in order and applies them to the keydir: batches whole or not at all.
+// Takes the rows of a scan in order and hands on what they come to: batches whole or not at all.
 import {
   FLAG_EXPIRES,
   FLAG_JOINED_TO_NEXT,
@@ -19,13 +19,12 @@ import {
   ROW_WORDS,
   SCAN_TABLE_AT,
 } from '../assembly/layout'
-import { GrowableBytes } from './bytes'
+import { GrowableBytes, GrowableWords } from './bytes'
 import type { Segment } from './catalog'
 import { Findings } from './findings'
-import type { Damage, Health } from './health'
+import type { Health } from './health'
 import type { Kernels } from './kernels'
 import { emptyPlace, type Place } from './keydir/keydir'
-import type { Ledger } from './ledger'
 import { recordBytes } from './segment'
 
 const TABLE = SCAN_TABLE_AT / 4
@@ -33,19 +32,55 @@ const TWO_32 = 0x1_0000_0000
 
 /** Numbers kept for each member of a batch that is not complete yet. */
 const MEMBER_NUMBERS = 8
+/** Room for the keys of a batch that is kept for the next one. */
+const KEPT_BYTES_MAX = 0x1_0000
+/** So many keys of a batch with a hole in it are listed. */
+const BROKEN_KEYS_MAX = 1000
+
+/**
+ * Takes what a segment holds, each put and delete once and in order: opening has it in the keydir, a check drops it, a
+ * repair copies it. `source` and `place` are good for the length of the call.
+ */
+export interface Sink {
+  put(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number, place: Place): void
+  /** A delete, or a put that has expired. */
+  remove(
+    hashLow: number,
+    hashHigh: number,
+    source: Uint8Array,
+    at: number,
+    keyBytes: number,
+    place: Place,
+  ): unknown
+  /** A readable member of a batch with a hole in it; a put of a damaged value to those that don't ask. */
+  broken?(
+    hashLow: number,
+    hashHigh: number,
+    source: Uint8Array,
+    at: number,
+    keyBytes: number,
+    place: Place,
+  ): void
+}
+
+/** What a replay reads of a segment, and fills in. */
+export type ReplayedSegment = Pick<Segment, 'slot' | 'header' | 'path' | 'records' | 'lastSequence'>
 
 export class Replay {
   private readonly place: Place = emptyPlace()
-  private batch: { startOffset: number; members: number[]; keys: GrowableBytes } | undefined
-  /** The report of the batch that a hole broke, while its members may still follow. */
-  private broken: Damage | undefined
+  /** Where the batch began that is not complete yet, its members, and their keys. */
+  private batchOffset: number | undefined
+  private readonly members = new GrowableWords()
+  private keys = new GrowableBytes()
+  /** The batch that a hole broke, while its members may still follow. */
+  private broken: { offset: number; bytes: number; keys: Uint8Array[]; moreKeys: number } | undefined
   private readonly findings: Findings
 
   constructor(
     private readonly kernels: Kernels,
-    private readonly ledger: Ledger,
+    private readonly sink: Sink,
     health: Health,
-    private readonly segment: Segment,
+    private readonly segment: ReplayedSegment,
     private readonly nowMs: number,
   ) {
     this.findings = new Findings(health, segment.path, segment.header.firstSequence, nowMs)
@@ -62,7 +97,11 @@ export class Replay {
       const isWrite = (kind & KIND_MASK) === KIND_PUT || (kind & KIND_MASK) === KIND_DELETE
       this.findings.record(sequence, isWrite)
       this.segment.lastSequence = Math.max(this.segment.lastSequence, sequence)
-      if (!isWrite) continue
+      if (!isWrite) {
+        if ((kind & ROW_VALUE_DAMAGED) !== 0)
+          this.findings.damagedSeal(rowOffset, words[word + ROW_VALUE_BYTES])
+        continue
+      }
       this.segment.records++
       // Before the place is filled: breaking a batch uses it for the members.
       if ((kind & FLAG_JOINED_TO_PREVIOUS) === 0) this.breakBatch()
@@ -78,7 +117,7 @@ export class Replay {
           this.place.valueBytes,
         )
       }
-      this.write(kind, words[word + ROW_HASH_LOW], words[word + ROW_HASH_HIGH], keyAt, keyBytes)
+      this.write(word, kind, keyAt, keyBytes)
     }
   }
 
@@ -95,23 +134,25 @@ export class Replay {
     place.recordBytes = recordBytes(kind >>> 16, place.valueBytes, expires)
   }
 
-  private write(kind: number, low: number, high: number, keyAt: number, keyBytes: number): void {
-    const { bytes } = this.kernels
+  private write(word: number, kind: number, keyAt: number, keyBytes: number): void {
+    const { bytes, words } = this.kernels
+    const low = words[word + ROW_HASH_LOW]
+    const high = words[word + ROW_HASH_HIGH]
     const joinsNext = (kind & FLAG_JOINED_TO_NEXT) !== 0
     if ((kind & FLAG_JOINED_TO_PREVIOUS) !== 0) {
-      if (this.batch === undefined) {
+      if (this.batchOffset === undefined) {
         this.breakMember(low, high, bytes, keyAt, keyBytes)
-        if (!joinsNext) this.broken = undefined
+        if (!joinsNext) this.endBroken()
         return
       }
-      this.collect(kind, low, high, keyAt, keyBytes)
+      this.collect(word, kind, keyAt, keyBytes)
       if (!joinsNext) this.applyBatch()
       return
     }
-    this.broken = undefined
+    this.endBroken()
     if (joinsNext) {
-      this.batch = { startOffset: this.place.offset, members: [], keys: new GrowableBytes() }
-      this.collect(kind, low, high, keyAt, keyBytes)
+      this.batchOffset = this.place.offset
+      this.collect(word, kind, keyAt, keyBytes)
     } else {
       this.apply(kind, low, high, bytes, keyAt, keyBytes)
     }
@@ -129,34 +170,45 @@ export class Replay {
     // An expired record goes on hiding what is older: it removes the key, as a delete does.
     const isGone =
       (kind & KIND_MASK) === KIND_DELETE || (expiresAtMs !== undefined && expiresAtMs <= this.nowMs)
-    if (isGone) this.ledger.remove(low, high, source, at, keyBytes)
-    else this.ledger.put(low, high, source, at, keyBytes, this.place)
+    if (isGone) this.sink.remove(low, high, source, at, keyBytes, this.place)
+    else this.sink.put(low, high, source, at, keyBytes, this.place)
   }
 
-  private collect(kind: number, low: number, high: number, keyAt: number, keyBytes: number): void {
-    const { batch, place } = this
-    if (batch === undefined) return
-    const at = batch.keys.append(this.kernels.bytes, keyAt, keyBytes)
-    const expires = place.expiresAtMs ?? -1
-    batch.members.push(kind, low, high, at, place.offset, place.valueBytes, expires, place.recordBytes)
+  private collect(word: number, kind: number, keyAt: number, keyBytes: number): void {
+    const { members, keys, place } = this
+    const { words, bytes } = this.kernels
+    members.push(kind)
+    members.push(words[word + ROW_HASH_LOW])
+    members.push(words[word + ROW_HASH_HIGH])
+    members.push(keys.append(bytes, keyAt, keyBytes))
+    members.push(place.offset)
+    members.push(place.valueBytes)
+    members.push(words[word + ROW_EXPIRES_LOW])
+    members.push(words[word + ROW_EXPIRES_HIGH])
   }
 
   private forEachMember(
     visit: (kind: number, low: number, high: number, keys: Uint8Array, at: number, keyBytes: number) => void,
   ): void {
-    const { batch, place } = this
-    this.batch = undefined
-    if (batch === undefined) return
-    const { members, keys } = batch
+    const { members, keys, place } = this
     for (let i = 0; i < members.length; i += MEMBER_NUMBERS) {
-      const kind = members[i]
-      place.offset = members[i + 4]
-      place.valueBytes = members[i + 5]
-      place.expiresAtMs = members[i + 6] < 0 ? undefined : members[i + 6]
-      place.recordBytes = members[i + 7]
+      const kind = members.at(i)
+      const expires = (kind & FLAG_EXPIRES) !== 0
+      place.offset = members.at(i + 4)
+      place.valueBytes = members.at(i + 5)
+      place.expiresAtMs = expires ? members.at(i + 6) + members.at(i + 7) * TWO_32 : undefined
+      place.recordBytes = recordBytes(kind >>> 16, place.valueBytes, expires)
       place.isDamaged = (kind & ROW_VALUE_DAMAGED) !== 0
-      visit(kind, members[i + 1], members[i + 2], keys.bytes, members[i + 3], kind >>> 16)
+      visit(kind, members.at(i + 1), members.at(i + 2), keys.bytes, members.at(i + 3), kind >>> 16)
     }
+    this.endBatch()
+  }
+
+  private endBatch(): void {
+    this.batchOffset = undefined
+    this.members.clear()
+    if (this.keys.bytes.length > KEPT_BYTES_MAX) this.keys = new GrowableBytes()
+    else this.keys.used = 0
   }
 
   private applyBatch(): void {
@@ -167,7 +219,7 @@ export class Replay {
 
   /** A batch with a hole is not applied; what its keys should be is unknown, so reading them is an error. */
   private breakBatch(): void {
-    if (this.batch === undefined) return
+    if (this.batchOffset === undefined) return
     this.forEachMember((_kind, low, high, keys, at, keyBytes) =>
       this.breakMember(low, high, keys, at, keyBytes),
     )
@@ -175,17 +227,20 @@ export class Replay {
 
   private breakMember(low: number, high: number, source: Uint8Array, at: number, keyBytes: number): void {
     const { place } = this
-    if (this.broken === undefined) {
-      this.broken = this.findings.report(
-        place.offset,
-        0,
-        'members of a batch with a hole in it: none of it is applied',
-      )
-    }
+    this.broken ??= { offset: place.offset, bytes: 0, keys: [], moreKeys: 0 }
     this.broken.bytes = place.offset + place.recordBytes - this.broken.offset
-    this.broken.keys.push(source.slice(at, at + keyBytes))
+    if (this.broken.keys.length < BROKEN_KEYS_MAX) this.broken.keys.push(source.slice(at, at + keyBytes))
+    else this.broken.moreKeys++
     place.isDamaged = true
-    this.ledger.put(low, high, source, at, keyBytes, place)
+    if (this.sink.broken === undefined) this.sink.put(low, high, source, at, keyBytes, place)
+    else this.sink.broken(low, high, source, at, keyBytes, place)
+  }
+
+  private endBroken(): void {
+    if (this.broken === undefined) return
+    const { offset, bytes, keys, moreKeys } = this.broken
+    this.broken = undefined
+    this.findings.brokenBatch(offset, bytes, keys, moreKeys)
   }
 
   /** Acknowledged bytes that hold no record: whatever batch they were in is not whole any more. */
@@ -196,16 +251,17 @@ export class Replay {
 
   /** Where the torn tail begins: at `offset`, or where the batch began that it cut. */
   torn(offset: number): number {
-    if (this.batch === undefined) return offset
-    const { startOffset, members } = this.batch
-    this.segment.records -= members.length / MEMBER_NUMBERS
-    this.batch = undefined
-    return startOffset
+    const { batchOffset } = this
+    if (batchOffset === undefined) return offset
+    this.segment.records -= this.members.length / MEMBER_NUMBERS
+    this.endBatch()
+    return batchOffset
   }
 
   /** No more rows. */
   end(decidedLastSequence: number | undefined): void {
     this.breakBatch()
+    this.endBroken()
     const lastSequence = this.findings.end(decidedLastSequence, RECORD_HEADER_BYTES + 1)
     this.segment.lastSequence = Math.max(this.segment.lastSequence, lastSequence)
   }

@@ -3,6 +3,7 @@
 import {
   READ_AT,
   READ_BYTES,
+  RECORD_HEADER_BYTES,
   RECORD_PREFIX_BYTES_MAX,
   ROW_AT,
   ROW_KIND,
@@ -23,6 +24,10 @@ import type { Kernels } from './kernels'
 import { recordFields, recordSeed, SEGMENT_HEADER_BYTES } from './segment'
 
 const TABLE = SCAN_TABLE_AT / 4
+/** Searching for records behind damage reads at most so many times the segment's length: docs/FORMAT.md, "Reading". */
+const SEARCH_MULTIPLE = 64
+/** A value that is verified before the header behind it is looked at. */
+const SHORT_BYTES = 1024
 
 export interface ScanTarget {
   file: FileHandle
@@ -31,6 +36,8 @@ export interface ScanTarget {
   fileBytes: number
   /** The segment's valid length where it was decided already: all below it is acknowledged. */
   decidedBytes: number | undefined
+  /** Where a record begins from which to read; the first record where undefined. */
+  fromBytes?: number | undefined
 }
 
 export type ScanEvent =
@@ -43,13 +50,14 @@ export type ScanEvent =
 
 export class SegmentScan {
   private readonly limit: number
-  private offset = SEGMENT_HEADER_BYTES
+  private offset: number
   private nextSequence = 0
   private windowOffset = 0
   private windowBytes = 0
   /** Every bad place below this is damage, every other one the torn tail; known once it was needed. */
   private boundary: number | undefined
   private certifiedBytes = 0
+  private searchedBytes = 0
 
   constructor(
     private readonly host: Host,
@@ -59,6 +67,7 @@ export class SegmentScan {
     // The kernels count in 32 bits, and no segment comes near: what lies behind is no part of one.
     this.limit = Math.min(target.fileBytes, target.decidedBytes ?? target.fileBytes, 0xffff_ffff)
     this.boundary = target.decidedBytes
+    this.offset = target.fromBytes ?? SEGMENT_HEADER_BYTES
   }
 
   *events(): Generator<ScanEvent, void> {
@@ -93,12 +102,25 @@ export class SegmentScan {
       } else if (stop === STOP_BAD || this.isStuck(consumedBytes, stop)) {
         if (this.offset >= this.findBoundary()) return yield this.torn()
         const next = this.findRecord(this.offset + 1, Math.min(this.findBoundary(), this.limit))
-        yield { kind: 'damage', offset: this.offset, bytes: next - this.offset }
+        // What is missing behind the end of the file is the same damage.
+        const isLast = next >= this.limit
+        const end = isLast ? this.decidedEnd : next
+        yield { kind: 'damage', offset: this.offset, bytes: end - this.offset }
         this.offset = next
+        if (isLast) return
       }
     }
-    const missing = (this.target.decidedBytes ?? 0) - this.limit
+    const missing = this.decidedEnd - this.limit
     if (missing > 0) yield { kind: 'damage', offset: this.limit, bytes: missing }
+  }
+
+  private get decidedEnd(): number {
+    return Math.max(this.limit, this.target.decidedBytes ?? 0)
+  }
+
+  /** The longest length that a record says was on disk when it was written. */
+  get certified(): number {
+    return Math.max(this.certifiedBytes, this.boundary ?? 0)
   }
 
   /** The offset reached: behind the last record handed out. */
@@ -197,6 +219,7 @@ export class SegmentScan {
     let offset = this.offset
     let nextSequence = this.nextSequence
     let certified = this.certifiedBytes
+    this.searchedBytes = 0
     while (offset < this.limit) {
       const at = this.load(offset)
       const available = this.loadedBehind - offset
@@ -215,6 +238,8 @@ export class SegmentScan {
       }
     }
     this.boundary = certified
+    // So that the search below it comes to the same as one by whoever knows the boundary.
+    this.searchedBytes = 0
     return certified
   }
 
@@ -237,14 +262,35 @@ export class SegmentScan {
     return end
   }
 
-  /** A header found by searching counts only with more than its own CRC: an intact value, or a record behind it. */
+  /**
+   * A header found by searching counts only with more than its own CRC: an intact value, or a record behind it. What
+   * costs less is asked first, and all of it is bounded: a false header may claim all of the file for its value.
+   */
   private isBelievable(offset: number): boolean {
+    const fields = recordFields(this.kernels.view, this.load(offset))
+    const { prefixBytes, valueBytes, valueCrc } = fields
+    const isIntact = () =>
+      this.spend(valueBytes) && this.isValueIntact(offset, prefixBytes, valueBytes, valueCrc)
+    const isShort = valueBytes <= SHORT_BYTES
+    if (isShort && isIntact()) return true
+    return this.isRecordAt(offset + prefixBytes + valueBytes) || (!isShort && isIntact())
+  }
+
+  /** R2 to R5 for the header at `offset`; where the segment ends there, that is as good. */
+  private isRecordAt(offset: number): boolean {
+    if (offset === this.limit) return true
     const { call, view } = this.kernels
-    const fields = recordFields(view, this.load(offset))
-    if (this.isValueIntact(offset, fields.prefixBytes, fields.valueBytes, fields.valueCrc)) return true
-    const next = offset + fields.prefixBytes + fields.valueBytes
-    const length = Math.min(RECORD_PREFIX_BYTES_MAX, this.limit - next)
-    const read = this.read(READ_AT, length, next)
-    return next === this.limit || call.isHeaderValid(READ_AT, read, recordSeed(this.target.salt, next)) === 1
+    const headerBytes = this.read(READ_AT, Math.min(RECORD_HEADER_BYTES, this.limit - offset), offset)
+    if (headerBytes < RECORD_HEADER_BYTES) return false
+    const { kind, prefixBytes } = recordFields(view, READ_AT)
+    if (kind === undefined || offset + prefixBytes > this.limit || !this.spend(prefixBytes)) return false
+    const read = this.read(READ_AT, prefixBytes, offset)
+    return call.isHeaderValid(READ_AT, read, recordSeed(this.target.salt, offset)) === 1
+  }
+
+  /** Whether a search may read so many bytes more. What honest damage takes is less than three times the segment. */
+  private spend(bytes: number): boolean {
+    this.searchedBytes += bytes
+    return this.searchedBytes <= SEARCH_MULTIPLE * this.limit
   }
 }

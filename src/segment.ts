@@ -20,12 +20,16 @@ import {
 } from '../assembly/layout'
 import { isEqual, readU64, viewOf, writeU64 } from './bytes'
 import { CaskyError, invariant } from './errors'
+import type { FileHandle, Host } from './host/host'
+import { readFully } from './io'
 import type { Kernels } from './kernels'
 import { FORMAT_VERSION, magicOf, type Preamble, readPreamble, writePreamble } from './preamble'
 
 export const SEGMENT_HEADER_BYTES = 96
 /** A record may begin below this; so an offset fits into 31 bits. */
 export const SEGMENT_BYTES_MAX = 0x8000_0000
+/** A record begins below 2^31, and is shorter than that. */
+export const SEGMENT_LENGTH_MAX = 0xffff_ffff
 
 const MAGIC = magicOf('CASKYSEG')
 const STORE_ID_AT = 16
@@ -35,11 +39,14 @@ const SALT_AT = 36
 const CREATED_AT = 40
 const FIRST_SEQUENCE_AT = 48
 const PREVIOUS_ID_AT = 56
-const PREVIOUS_FLAGS_AT = 60
+const FLAGS_AT = 60
 const PREVIOUS_BYTES_AT = 64
 const PREVIOUS_LAST_SEQUENCE_AT = 72
+const COPIES_GENERATION_AT = 80
+const COPIES_SEGMENT_ID_AT = 88
 const CRC_AT = 92
-const PREVIOUS_SEALED = 1
+const FLAG_PREVIOUS_SEALED = 1
+const FLAG_COPIES = 2
 
 export interface SegmentHeader {
   storeId: Uint8Array
@@ -51,10 +58,20 @@ export interface SegmentHeader {
   firstSequence: number
   /** What was known of the segment before when this one was made; id 0 if there was none. */
   previous: { id: number; bytes: number; lastSequence: number; isSealed: boolean }
+  /** Set where this segment holds copies only: of records that segments of the manifest held when it was made. */
+  copies?: CopyOrigin | undefined
+}
+
+export interface CopyOrigin {
+  /** Of the manifest in force when the copies were made. */
+  generation: number
+  /** The segment that they were copied from; 0 where there were several. */
+  segmentId: number
 }
 
 export function encodeSegmentHeader(kernels: Kernels, header: SegmentHeader): Uint8Array {
   invariant(header.storeId.length === STORE_ID_BYTES, 'a store id has 16 bytes')
+  const { previous, copies } = header
   const bytes = new Uint8Array(SEGMENT_HEADER_BYTES)
   const view = viewOf(bytes)
   writePreamble(kernels, bytes, MAGIC, SEGMENT_HEADER_BYTES)
@@ -63,10 +80,13 @@ export function encodeSegmentHeader(kernels: Kernels, header: SegmentHeader): Ui
   view.setUint32(SALT_AT, header.salt, true)
   writeU64(view, CREATED_AT, header.createdAtMs)
   writeU64(view, FIRST_SEQUENCE_AT, header.firstSequence)
-  view.setUint32(PREVIOUS_ID_AT, header.previous.id, true)
-  view.setUint32(PREVIOUS_FLAGS_AT, header.previous.isSealed ? PREVIOUS_SEALED : 0, true)
-  writeU64(view, PREVIOUS_BYTES_AT, header.previous.bytes)
-  writeU64(view, PREVIOUS_LAST_SEQUENCE_AT, header.previous.lastSequence)
+  view.setUint32(PREVIOUS_ID_AT, previous.id, true)
+  const flags = (previous.isSealed ? FLAG_PREVIOUS_SEALED : 0) | (copies === undefined ? 0 : FLAG_COPIES)
+  view.setUint32(FLAGS_AT, flags, true)
+  writeU64(view, PREVIOUS_BYTES_AT, previous.bytes)
+  writeU64(view, PREVIOUS_LAST_SEQUENCE_AT, previous.lastSequence)
+  writeU64(view, COPIES_GENERATION_AT, copies?.generation ?? 0)
+  view.setUint32(COPIES_SEGMENT_ID_AT, copies?.segmentId ?? 0, true)
   view.setUint32(CRC_AT, kernels.crc(bytes.subarray(0, CRC_AT)), true)
   return bytes
 }
@@ -84,6 +104,11 @@ export function decodeSegmentHeader(
   if (view.getUint32(CRC_AT, true) !== kernels.crc(bytes.subarray(0, CRC_AT))) {
     return { header: undefined, preamble: damaged }
   }
+  const flags = view.getUint32(FLAGS_AT, true)
+  const origin = {
+    generation: readU64(view, COPIES_GENERATION_AT),
+    segmentId: view.getUint32(COPIES_SEGMENT_ID_AT, true),
+  }
   return {
     header: {
       storeId: bytes.slice(STORE_ID_AT, STORE_ID_AT + STORE_ID_BYTES),
@@ -93,12 +118,29 @@ export function decodeSegmentHeader(
       firstSequence: readU64(view, FIRST_SEQUENCE_AT),
       previous: {
         id: view.getUint32(PREVIOUS_ID_AT, true),
-        isSealed: (view.getUint32(PREVIOUS_FLAGS_AT, true) & PREVIOUS_SEALED) !== 0,
+        isSealed: (flags & FLAG_PREVIOUS_SEALED) !== 0,
         bytes: readU64(view, PREVIOUS_BYTES_AT),
         lastSequence: readU64(view, PREVIOUS_LAST_SEQUENCE_AT),
       },
+      copies: (flags & FLAG_COPIES) === 0 ? undefined : origin,
     },
   }
+}
+
+/** What a segment file's first bytes say; throws what the system throws, and CASKY_NEWER_FORMAT. */
+export function readSegmentHeader(
+  host: Host,
+  kernels: Kernels,
+  file: FileHandle,
+  path: string,
+): ReturnType<typeof decodeSegmentHeader> {
+  const bytes = new Uint8Array(SEGMENT_HEADER_BYTES)
+  const read = readFully(host, file, bytes, 0, bytes.length, 0)
+  const decoded = decodeSegmentHeader(kernels, bytes.subarray(0, read))
+  if (decoded.header === undefined && decoded.preamble.kind === 'newer') {
+    throw newerFormat(path, decoded.preamble.version)
+  }
+  return decoded
 }
 
 export function isSameSegment(a: SegmentHeader, b: SegmentHeader): boolean {
@@ -176,6 +218,20 @@ export function encodeSealValue(
   view.setUint32(at, records, true)
   view.setUint32(at + 4, bytes, true)
   writeU64(view, at + 8, lastSequence)
+}
+
+export interface Seal {
+  records: number
+  bytes: number
+  lastSequence: number
+}
+
+export function decodeSealValue(view: DataView, at: number): Seal {
+  return {
+    records: view.getUint32(at, true),
+    bytes: view.getUint32(at + 4, true),
+    lastSequence: readU64(view, at + 8),
+  }
 }
 
 export { SEAL_VALUE_BYTES }

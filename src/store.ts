@@ -1,13 +1,25 @@
-// The ways in: open a store, or look at its log, on this machine's host.
+// The ways in: open a store, look at its log, check or repair it, on this machine's host.
 import { type Casky, storeOf } from './casky'
+import type { CheckProgress } from './check'
 import { type DumpedRecord, dump as dumpOn } from './dump'
 import type { KeyEncoding, ValueEncoding } from './encoding'
-import { CaskyError } from './errors'
+import { CaskyError, typed } from './errors'
 import { type Beacon, nodeBeacon } from './host/beacon'
 import type { Host } from './host/host'
+import type { Evidence } from './host/machine'
 import { nodeHost } from './host/node'
-import { type OpenStep, openSteps, type Rooms } from './open'
-import { type OpenOptions, openSettings, type Settings } from './options'
+import type { LockWait } from './lock'
+import { openSteps } from './open'
+import { type OpenOptions, openSettings } from './options'
+import type { RepairProgress, RepairReport } from './repair'
+import {
+  type CheckOptions,
+  type CheckReport,
+  checkSteps,
+  type RepairOptions,
+  repairSteps,
+  upkeepOptions,
+} from './upkeep'
 
 /** What a store stands on; tests put others in its place. */
 export interface Ground {
@@ -17,9 +29,40 @@ export interface Ground {
 
 const NODE: Ground = { host: nodeHost, beacon: nodeBeacon }
 
-function checkSignal({ signal }: Settings): void {
+function checkSignal(signal: AbortSignal | undefined, doing: string): void {
   if (signal?.aborted !== true) return
-  throw new CaskyError('CASKY_ABORTED', 'opening was aborted by its signal', { cause: signal.reason })
+  throw new CaskyError('CASKY_ABORTED', `${doing} was aborted by its signal`, { cause: signal.reason })
+}
+
+/** Runs steps that may take long, with the event loop turning in between. */
+async function drive<P extends { phase: string }, T>(
+  { host, beacon }: Ground,
+  steps: Generator<LockWait | P, T, Evidence>,
+  {
+    onProgress,
+    signal,
+  }: { onProgress: ((progress: P) => void) | undefined; signal: AbortSignal | undefined },
+  doing: string,
+  path: string,
+): Promise<T> {
+  try {
+    checkSignal(signal, doing)
+    let step = steps.next()
+    while (!step.done) {
+      const wait = step.value
+      if ('phase' in wait) {
+        onProgress?.(wait)
+        await new Promise<void>((resolve) => host.soon(resolve))
+        checkSignal(signal, doing)
+        step = steps.next()
+      } else {
+        step = steps.next(await beacon.answer(host, wait))
+      }
+    }
+    return step.value
+  } catch (error) {
+    throw ended(steps, error, path)
+  }
 }
 
 /**
@@ -42,40 +85,29 @@ export function openSync<K extends KeyEncoding = 'utf8', V extends ValueEncoding
 }
 
 export async function openOn<K extends KeyEncoding, V extends ValueEncoding>(
-  { host, beacon }: Ground,
+  ground: Ground,
   path: string,
   options: OpenOptions<K, V> | undefined,
 ): Promise<Casky<K, V>> {
   const settings = openSettings(options)
-  checkSignal(settings)
-  const steps = openSteps(host, beacon, path, settings)
-  try {
-    let step = steps.next()
-    while (!step.done) {
-      const wait: OpenStep = step.value
-      if ('phase' in wait) {
-        settings.onProgress?.(wait)
-        await new Promise<void>((resolve) => host.soon(resolve))
-        checkSignal(settings)
-        step = steps.next()
-      } else {
-        step = steps.next(await beacon.answer(host, wait))
-      }
-    }
-    return storeOf<K, V>(step.value, settings)
-  } catch (error) {
-    throw ended(steps, error)
-  }
+  const rooms = await drive(
+    ground,
+    openSteps(ground.host, ground.beacon, path, settings),
+    settings,
+    'opening',
+    path,
+  )
+  return storeOf<K, V>(rooms, settings)
 }
 
 /** A failure between two steps makes them free the lock and the files. */
-function ended(steps: Generator<OpenStep, Rooms>, error: unknown): unknown {
+function ended<S, T>(steps: Generator<S, T, Evidence>, error: unknown, path: string): unknown {
   try {
     steps.throw(error)
   } catch {
     // It throws the same error again, and is over.
   }
-  return error
+  return typed('read or write the store', String(path), error)
 }
 
 export function openSyncOn<K extends KeyEncoding, V extends ValueEncoding>(
@@ -88,7 +120,7 @@ export function openSyncOn<K extends KeyEncoding, V extends ValueEncoding>(
   try {
     let step = steps.next()
     while (!step.done) {
-      const wait: OpenStep = step.value
+      const wait = step.value
       if ('phase' in wait) {
         settings.onProgress?.(wait)
         step = steps.next()
@@ -98,7 +130,7 @@ export function openSyncOn<K extends KeyEncoding, V extends ValueEncoding>(
     }
     return storeOf<K, V>(step.value, settings)
   } catch (error) {
-    throw ended(steps, error)
+    throw ended(steps, error, path)
   }
 }
 
@@ -108,4 +140,40 @@ export function openSyncOn<K extends KeyEncoding, V extends ValueEncoding>(
  */
 export function dump(path: string): Generator<DumpedRecord, void> {
   return dumpOn(nodeHost, path)
+}
+
+/**
+ * Verifies every byte of a store that need not be open, nor be able to: a manifest that is lost or damaged is a finding
+ * as others are. Each finding says what `repair` would do about it. Takes no lock, changes nothing, and works beside a
+ * live writer and on stores larger than memory.
+ */
+export function check(path: string, options?: CheckOptions): Promise<CheckReport> {
+  return checkOn(NODE, path, options)
+}
+
+export async function checkOn(
+  ground: Ground,
+  path: string,
+  options: CheckOptions | undefined,
+): Promise<CheckReport> {
+  const settings = upkeepOptions<CheckProgress>(options, 'check')
+  return await drive(ground, checkSteps(ground.host, path), settings, 'the check', path)
+}
+
+/**
+ * Makes a sound store of a damaged one, with all that can be read; what it replaces is kept in a directory beside it.
+ * A key whose newest value is lost is deleted, so that no older one passes for it. Throws CASKY_LOCKED while a writer
+ * has the store. A failure, an abort or a crash leaves the store as it was; running it again is always fine.
+ */
+export function repair(path: string, options?: RepairOptions): Promise<RepairReport> {
+  return repairOn(NODE, path, options)
+}
+
+export async function repairOn(
+  ground: Ground,
+  path: string,
+  options: RepairOptions | undefined,
+): Promise<RepairReport> {
+  const settings = upkeepOptions<RepairProgress>(options, 'repair')
+  return await drive(ground, repairSteps(ground.host, ground.beacon, path), settings, 'the repair', path)
 }

@@ -28,10 +28,20 @@ export function guess(word: string, known: readonly string[]): string {
   return `known are ${known.map((name) => `'${name}'`).join(', ')}`
 }
 
+/** Controls, format and bidi characters, line and paragraph separators, lone surrogates. */
+const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu
+const PRINTED_CHARS = 100
+
+/** Text from elsewhere, shortly, and as a terminal shows it and does not obey it. */
+export function printable(text: string, longest = PRINTED_CHARS): string {
+  const short = text.length > longest ? `${text.slice(0, longest)}…` : text
+  return short.replace(UNSAFE, (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`)
+}
+
 /** A value named shortly in a message. */
 export function describe(value: unknown): string {
   if (value === null) return 'null'
-  if (typeof value === 'string') return `'${value.length > 40 ? `${value.slice(0, 40)}…` : value}'`
+  if (typeof value === 'string') return `'${printable(value, 40)}'`
   if (typeof value === 'object')
     return Array.isArray(value) ? 'an array' : `a ${value.constructor?.name ?? 'object'}`
   if (typeof value === 'function') return 'a function'

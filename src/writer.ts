@@ -51,7 +51,8 @@ export class Writer {
     this.groupSequence = rooms.log.nextSequence
   }
 
-  private checkPoison(): void {
+  /** Throws where writes are refused until the store is reopened. */
+  checkPoison(): void {
     if (this.rooms.health.poisoned !== undefined) throw this.rooms.health.poisoned
   }
 

@@ -3,11 +3,12 @@ import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:
 import { join } from 'node:path'
 import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from 'vitest'
-import { KEY_AT } from '../assembly/layout'
+import { KEY_AT, KIND_PUT, RECORD_HEADER_BYTES, SCAN_AT, STOP_BAD } from '../assembly/layout'
 import { nodeHost } from '../src/host/node'
-import { open, openSync } from '../src/index'
+import { check, open, openSync, repair } from '../src/index'
 import { Kernels } from '../src/kernels'
 import { emptyPlace, Keydir } from '../src/keydir/keydir'
+import { encodeManifest, publishManifest, readManifest } from '../src/manifest'
 import { freshStore } from './support/folders'
 import { failure, groundWith, openSyncWith, openWith, systemError } from './support/ground'
 import { contentsOf, flipBit, killedCopy, overwrite, recordsOf, segmentsOf } from './support/stores'
@@ -207,7 +208,7 @@ describe('opening', () => {
     expect(segmentsOf(path).length).toBe(2)
   })
 
-  test('many damaged values cost no more than their number', () => {
+  test('of very many damaged values the first are listed, and all are counted, by whoever looks', async () => {
     const path = freshStore()
     const db = openSync(path, { sync: 'never' })
     for (let i = 0; i < 30_000; i++) void db.put(`k${i}`, 'v')
@@ -220,8 +221,23 @@ describe('opening', () => {
     }
     writeFileSync(segment, bytes)
     const reader = openSync(path, { readOnly: true })
-    expect(reader.health().damage.length).toBe(30_000)
+    const { damage } = reader.health()
+    expect(damage.length).toBe(1001)
+    expect(damage[999]).toMatchObject({ places: 1, firstSequence: 1000, moreKeys: 0 })
+    expect(damage[999].keys.map((key) => Buffer.from(key).toString())).toEqual(['k999'])
+    const rest = { places: 29_000, bytes: 29_000, keys: [], moreKeys: 29_000 }
+    expect(damage[1000]).toMatchObject({ ...rest, firstSequence: 1001, lastSequence: 30_000 })
+    expect(damage[1000].reason).toMatch(
+      /^29000 more, which end at byte \d+: the value does not match its CRC$/,
+    )
+    // Looking again counts nothing twice, nor does reading one of them.
+    expect(() => reader.get('k29999')).toThrow(/damaged/)
+    const timeless = (found: typeof damage) => found.map((each) => ({ ...each, foundAtMs: 0 }))
+    expect(timeless((await reader.check()).damage)).toEqual(timeless(damage))
     reader.closeSync()
+    expect(timeless((await check(path)).damage)).toEqual(timeless(damage))
+    expect(timeless((await repair(path)).lost)).toEqual(timeless(damage))
+    expect(await check(path)).toMatchObject({ ok: true })
   })
 
   test('errorIfExists is asked again once the lock is held', async () => {
@@ -458,5 +474,112 @@ describe('check', () => {
     expect(await failure(() => db.get('a'))).toMatchObject({ code: 'CASKY_CORRUPT', offset })
     expect((await db.check()).damage).toMatchObject([{ offset: offset + 30, bytes: 5 }])
     db.closeSync()
+  })
+})
+
+describe('what was made up', () => {
+  test('a manifest whose next segment id is not above the live ones is neither read nor written', async () => {
+    const path = freshStore()
+    const db = openSync(path)
+    db.putSync('a', '1')
+    db.closeSync()
+    const kernels = new Kernels()
+    const manifest = readManifest(nodeHost, kernels, path)
+    if (manifest === undefined) throw new Error('no manifest')
+    const before = readFileSync(join(path, 'MANIFEST'))
+    for (const nextSegmentId of [0, 1, 2 ** 32]) {
+      const made = { ...manifest, nextSegmentId }
+      const refused = await failure(() => publishManifest(nodeHost, kernels, path, made))
+      expect(refused).toMatchObject({ code: 'CASKY_CORRUPT', path: join(path, 'MANIFEST') })
+      expect(readFileSync(join(path, 'MANIFEST')).equals(before)).toBe(true)
+      if (nextSegmentId > 1) continue
+      const bytes = encodeManifest(kernels, made)
+      writeFileSync(join(path, 'MANIFEST'), bytes)
+      expect((await failure(() => openSync(path))).message).toMatch(/its next segment id/)
+      expect(await repair(path)).toMatchObject({ lost: [], isManifestRebuilt: true })
+      expect(contentsOf(path).entries).toEqual(new Map([['a', '1']]))
+      writeFileSync(join(path, 'MANIFEST'), before)
+    }
+  })
+
+  test('a claim with what a terminal would obey is told of in what it only shows', async () => {
+    const path = freshStore()
+    openSync(path).closeSync()
+    const token = '0'.repeat(32)
+    const claim = { format: 1, token, pid: 1, runtime: '\x1b[31mred\n', hostName: '\u202eevil'.repeat(1000) }
+    writeFileSync(join(path, 'LOCK', `${token}.claim`), JSON.stringify(claim))
+    const { message, got } = await failure(() => openSync(path))
+    expect(message).toContain('\\u{1b}[31mred\\u{a}')
+    for (const text of [message, JSON.stringify(got)]) {
+      expect(text).not.toMatch(/[\p{Cc}\p{Cf}]/u)
+      expect(text.length).toBeLessThan(1000)
+    }
+  })
+
+  test('sequence numbers do not begin anew behind the last that four bytes hold', () => {
+    const kernels = new Kernels()
+    const { call, bytes } = kernels
+    let used = 0
+    for (const sequence of [0xffff_ffff, 0, 1]) {
+      bytes.set(Buffer.from('k'), SCAN_AT + used + RECORD_HEADER_BYTES)
+      call.encodeRecord(SCAN_AT + used, KIND_PUT, 1, 0, sequence, 0, 0, 96, (96 + used) >>> 0)
+      used += RECORD_HEADER_BYTES + 1
+    }
+    expect(call.scan(SCAN_AT, used, used, 96, 0, 0)).toBe(1)
+    expect(kernels.scanResult()).toMatchObject({ stop: STOP_BAD, nextSequence: 2 ** 32 })
+  })
+})
+
+describe('no handle left', () => {
+  test('a directory that can not be listed for want of one is no invalid path', async () => {
+    const path = freshStore()
+    openSync(path).closeSync()
+    const ground = groundWith({
+      list: () => {
+        throw systemError('EMFILE')
+      },
+    })
+    expect(await failure(() => openSyncWith(ground, path))).toMatchObject({ code: 'CASKY_IO', path })
+  })
+
+  test('those that are kept for reading are given back for a segment, a manifest, a directory', () => {
+    const path = freshStore()
+    for (let i = 0; i < 5; i++) {
+      const db = openSync(path)
+      db.putSync(`k${i}`, '1')
+      db.closeSync()
+    }
+    const free = { count: 0 }
+    let open = 0
+    const take = <T>(run: () => T): T => {
+      if (open >= 7 + free.count) throw systemError('EMFILE')
+      return run()
+    }
+    const ground = groundWith({
+      open: (name, mode) => {
+        const file = take(() => nodeHost.open(name, mode))
+        open++
+        return file
+      },
+      openDirectory: (directory) => {
+        const file = take(() => nodeHost.openDirectory(directory))
+        open++
+        return file
+      },
+      close: (file) => {
+        open--
+        nodeHost.close(file)
+      },
+      list: (directory) => take(() => nodeHost.list(directory)),
+      syncDirectory: (directory) => take(() => nodeHost.syncDirectory(directory)),
+    })
+    // With the fewest handles at which it opens and writes, each place comes to be the one that wants one more.
+    for (free.count = -1; free.count < 8; free.count++) {
+      const db = openSyncWith(ground, path)
+      db.putSync(`free ${free.count}`, '1')
+      for (let i = 0; i < 5; i++) expect(db.get(`k${i}`)).toBe('1')
+      db.closeSync()
+      expect(open).toBe(0)
+    }
   })
 })

@@ -9,16 +9,25 @@ const root = resolve(import.meta.dirname, '..')
 
 /** From the ground up; a room may import from its own floor and from those below. */
 const FLOORS: string[][] = [
-  ['errors', 'wording', 'bytes', 'group', 'host/host', 'kernels.wasm', 'health'],
+  ['errors', 'wording', 'bytes', 'group', 'steps', 'host/host', 'kernels.wasm', 'health'],
   ['kernels', 'host/machine', 'host/node', 'host/beacon', 'files', 'io', 'preamble', 'cache', 'findings'],
   ['segment', 'manifest', 'claim', 'lock', 'keydir/*', 'memtable', 'catalog'],
   [
     'oversize',
     'ledger',
+    'leftovers',
+    'pass',
+    'rollcall',
+    'salt',
+    'survey',
+    'repair',
+    'originals',
+    'copier',
     'scanner',
     'replay',
     'recovery',
     'active',
+    'relog',
     'log',
     'writer',
     'reader',
@@ -26,7 +35,7 @@ const FLOORS: string[][] = [
     'check',
     'dump',
   ],
-  ['encoding', 'options', 'range', 'ordered', 'batch', 'open', 'stats', 'casky', 'store'],
+  ['encoding', 'options', 'range', 'ordered', 'batch', 'open', 'stats', 'casky', 'upkeep', 'store'],
   ['index'],
   ['cli/*'],
 ]

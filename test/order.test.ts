@@ -83,6 +83,8 @@ test('a new store: its directory is synced into the one above, then the manifest
     'sync directory folder',
     ...PUBLISH,
     'sync directory folder',
+    // As at every opening: a manifest's name may be in memory only.
+    'sync directory store',
   ])
 })
 
@@ -126,7 +128,7 @@ test('a close: data and seal are synced before the manifest is published', async
   }
 })
 
-test('what a kill left unsealed is synced before it is served', async () => {
+test('what a kill left uncertified is copied, and the copy synced and published, before it is served', async () => {
   const path = freshStore()
   const db = openSync(path, { sync: 'never' })
   db.putSync('a', '1')
@@ -134,7 +136,16 @@ test('what a kill left unsealed is synced before it is served', async () => {
   db.closeSync()
   const { host, events } = watcher()
   const again = await openWith(groundWith(host), copy)
-  expect(events).toEqual(['sync 0000000001.data'])
+  const sync = 'sync 0000000002.data'
+  expect(events).toEqual([
+    'sync directory store',
+    'create 0000000002.data',
+    sync, // its header
+    sync, // the records
+    sync, // the seal
+    'sync directory store',
+    ...PUBLISH,
+  ])
   await again.close()
 })
 

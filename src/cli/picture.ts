@@ -41,10 +41,15 @@ export function picture(stats: Stats, path: string, width: number, hasColour: bo
     row('opening', `${numberOf(recovery.durationMs)} ms, ${sizeOf(recovery.bytesRead)} read`),
   ].map((line) => fit(line, style.width))
   if (stats.segments.length === 0) return lines
-  const largest = Math.max(...stats.segments.map((segment) => segment.bytes))
-  const idColumns = Math.max(...stats.segments.map((segment) => String(segment.id).length))
+  const largest = highest(stats.segments, (segment) => segment.bytes)
+  const idColumns = highest(stats.segments, (segment) => String(segment.id).length)
   const bars = stats.segments.map((segment) => segmentLine(segment, largest, idColumns, style))
   return [...lines, '', fit(`segments: ${LIVE} live ${DEAD} dead`, style.width), ...bars]
+}
+
+/** There may be more segments than a call takes arguments. */
+function highest(segments: SegmentStats[], pick: (segment: SegmentStats) => number): number {
+  return segments.reduce((most, segment) => Math.max(most, pick(segment)), 0)
 }
 
 function row(label: string, text: string): string {

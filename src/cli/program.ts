@@ -10,12 +10,13 @@ import { defineGet } from './commands/get'
 import { defineImport } from './commands/import'
 import { defineList } from './commands/list'
 import { definePut } from './commands/put'
+import { defineRepair } from './commands/repair'
 import { defineStats } from './commands/stats'
 
 const EXIT_CODES = `
 Exit codes:
   0    done
-  1    the key is not there, or there is damage
+  1    the key is not there, there is damage, or a repair has lost writes
   2    wrong usage
   3    failed: no such store, locked, a bad line in an import, no space, …
   130  stopped by Ctrl-C
@@ -55,6 +56,7 @@ export function defineProgram(cli: Cli, initial: number): CaskyProgram {
     defineExport,
     defineDump,
     defineCheck,
+    defineRepair,
     defineStats,
   ]
   for (const define of commands) define(program, run, cli)

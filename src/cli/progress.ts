@@ -84,3 +84,29 @@ export class Progress {
     if (this.#isShown) this.#messages.draw(undefined)
   }
 }
+
+export interface PhaseProgress<P extends string> {
+  update: (at: { phase: P; bytesDone: number; bytesTotal: number }) => void
+  stop: () => void
+}
+
+/** A bar for each phase of work that says itself how many bytes it will read. */
+export function bytesProgress<P extends string>(
+  messages: Messages,
+  labels: Record<P, string>,
+  isWanted: boolean,
+): PhaseProgress<P> {
+  let shown: { phase: P; progress: Progress } | undefined
+  const stop = (): void => shown?.progress.stop()
+  return {
+    stop,
+    update: ({ phase, bytesDone, bytesTotal }) => {
+      if (shown?.phase !== phase) {
+        stop()
+        const options = { label: labels[phase], total: bytesTotal, unit: 'bytes', isWanted } as const
+        shown = { phase, progress: new Progress(messages, options) }
+      }
+      shown.progress.update(bytesDone)
+    },
+  }
+}

@@ -1,6 +1,7 @@
 // Opening a store for a command, with what the user should know of its state.
 import { type Casky, type KeyEncoding, type OpenOptions, open, type ValueEncoding } from '../index'
 import type { Cli } from './cli'
+import { placesOf } from './findings'
 import { Progress } from './progress'
 import { countOf } from './units'
 
@@ -55,7 +56,7 @@ async function openStore<K extends KeyEncoding, V extends ValueEncoding>(
 export function warnOfDamage({ messages }: Cli, store: Pick<Store, 'health' | 'path'>): boolean {
   const { damage } = store.health()
   if (damage.length === 0) return false
-  const places = countOf(damage.length, 'damaged place')
+  const places = countOf(placesOf(damage), 'damaged place')
   messages.say(`warning: the store has ${places}; run \`casky check\` on it: ${store.path}`)
   return true
 }

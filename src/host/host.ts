@@ -6,6 +6,7 @@
 export interface Host {
   /** Opens a regular file, never through a symbolic link. `create` fails where the name is taken. */
   open(path: string, mode: 'read' | 'write' | 'create'): FileHandle
+  /** Gives the handle back. The system's errors are dropped: what has to last was synced before. */
   close(file: FileHandle): void
   /** May read less than asked; 0 is the end of the file. */
   read(file: FileHandle, into: Uint8Array, at: number, bytes: number, position: number): number
@@ -32,6 +33,8 @@ export interface Host {
   makeDirectory(path: string): void
   /** Replaces `to` atomically; lasting once its directory is synced. */
   rename(from: string, to: string): void
+  /** A second name for the same file; fails where `to` is taken. Lasting once its directory is synced. */
+  link(from: string, to: string): void
   remove(path: string): void
   /** On return the directory's names are on disk. */
   syncDirectory(path: string): void

@@ -4,11 +4,13 @@ import * as fs from 'node:fs'
 import { setImmediate, setTimeout } from 'node:timers'
 import type { Host } from './host'
 
-const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR } = fs.constants
+const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants
 const NO_LINK = O_NOFOLLOW ?? 0
+// Opening a fifo would wait for another process; with this it returns, and turns out to be no regular file.
+const NO_WAIT = O_NONBLOCK ?? 0
 const FLAGS = {
-  read: O_RDONLY | NO_LINK,
-  write: O_RDWR | NO_LINK,
+  read: O_RDONLY | NO_LINK | NO_WAIT,
+  write: O_RDWR | NO_LINK | NO_WAIT,
   create: O_RDWR | O_CREAT | O_EXCL | NO_LINK,
 }
 // macOS's fdatasync does not reach the disk, its fsync (F_FULLFSYNC in libuv) does.
@@ -25,7 +27,13 @@ export const nodeHost: Host = {
     }
     return file
   },
-  close: (file) => fs.closeSync(file),
+  close: (file) => {
+    try {
+      fs.closeSync(file)
+    } catch (error) {
+      if ((error as { code?: string }).code === 'EBADF') throw error
+    }
+  },
   read: (file, into, at, bytes, position) => fs.readSync(file, into, at, bytes, position),
   write: (file, from, at, bytes, position) => fs.writeSync(file, from, at, bytes, position),
   truncate: (file, bytes) => fs.ftruncateSync(file, bytes),
@@ -56,6 +64,7 @@ export const nodeHost: Host = {
     }
   },
   rename: (from, to) => fs.renameSync(from, to),
+  link: (from, to) => fs.linkSync(from, to),
   remove: (path) => fs.unlinkSync(path),
   syncDirectory: (path) => {
     if (process.platform === 'win32') return

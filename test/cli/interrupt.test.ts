@@ -118,7 +118,8 @@ describe('an import that is stopped', () => {
 
   test('before it began, at once', async () => {
     const { child, result } = start(['put', freshPath(), 'k', '-'])
-    await sleep(400)
+    // More than a pipe holds: it has been written once the command reads.
+    await new Promise((resolve) => child.stdin?.write(Buffer.alloc(1_000_000), resolve))
     child.kill('SIGINT')
     expect((await result).code).toBe(130)
   })

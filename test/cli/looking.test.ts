@@ -4,6 +4,7 @@ import * as path from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { picture } from '../../src/cli/picture'
 import { openSync, type Stats } from '../../src/index'
+import { recordsOf } from '../support/stores'
 import {
   casky,
   contentsOf,
@@ -141,6 +142,8 @@ describe('check', () => {
         bytes: fs.statSync(firstSegment(dir)).size,
         damage: [],
         tornTails: [],
+        manifest: 'sound',
+        leftovers: [],
       },
     ])
   })
@@ -159,15 +162,33 @@ describe('check', () => {
     const value = offsetOf(dir, 'poilt') - 1
     for (const line of lines.slice(0, 2)) expect(line.startsWith(`damage: ${file}, bytes `)).toBe(true)
     expect(text).toContain(
-      `bytes ${value} to ${value + 5} (6 bytes): the value does not match its CRC; sequence number 4; key "b1"`,
+      `bytes ${value} to ${value + 5} (6 bytes): the value does not match its CRC; sequence number 4; key "b1"; repair: its key is deleted, `,
     )
-    expect(text).toContain('no valid record can be read here; sequence number 2')
+    expect(text).toContain('no valid record can be read here; sequence number 2; repair: left out; ')
     expect(lines[2]).toMatch(/^torn tail: .*\(4 bytes\)/)
     expect(lines[3]).toMatch(/^checked 1 segment, .*: 2 damaged places, \d+ bytes; 1 torn tail$/)
     const [json] = rows((await casky(['check', dir, '--json'])).text)
     expect(json).toMatchObject({ ok: false, tornTails: [{ path: file, bytes: 4 }] })
     expect((json.damage as { keys: unknown[] }[]).flatMap(({ keys }) => keys)).toEqual(['b1'])
     expect(contentsOf(dir)).toEqual(before)
+  })
+
+  test('very many damaged values: the first are named, the rest counted', async () => {
+    const dir = makeStore(Array.from({ length: 1200 }, (_, i) => [`k${i}`, 'v']))
+    const file = firstSegment(dir)
+    const bytes = fs.readFileSync(file)
+    for (const { offset, bytes: length } of recordsOf(file)) if (length < 45) bytes[offset + length - 1] ^= 1
+    fs.writeFileSync(file, bytes)
+    const { code, text } = await casky(['check', dir])
+    expect(code).toBe(1)
+    const lines = text.trimEnd().split('\n')
+    expect(lines.length).toBe(1002)
+    expect(lines[1000]).toMatch(
+      /, from byte \d+ on \(200 bytes\): 200 more, which end at byte \d+: the value does not match its CRC; sequence numbers 1001 to 1200; 200 keys; repair: /,
+    )
+    expect(lines[1001]).toMatch(/: 1,200 damaged places, 1,200 bytes$/)
+    expect((await casky(['get', dir, 'k1'])).err).toContain('the store has 1,200 damaged places')
+    expect((await casky(['repair', dir])).text).toMatch(/; 1,200 losses, as told above\n$/)
   })
 
   test('a segment that is missing', async () => {
@@ -231,6 +252,13 @@ describe('stats', () => {
     expect(first).not.toContain('░')
     expect(second).toMatch(/█+░+$/)
     expect(third).toMatch(/[^█]░+$/)
+  })
+
+  test('has a line for each of more segments than a call takes arguments', () => {
+    const [segment] = stats.segments
+    const segments = Array.from({ length: 200_000 }, (_, i) => ({ ...segment, id: i + 1 }))
+    const lines = picture({ ...stats, segments }, '/data', 80, false)
+    expect(lines.slice(-200_000)[0].trimStart().startsWith('1 ')).toBe(true)
   })
 
   test('colours only where they are asked for', () => {

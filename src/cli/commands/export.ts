@@ -63,8 +63,8 @@ function noticeTornTails({ messages }: Cli, store: Store): void {
 /** What is so damaged that it has no key left was met by no entry. */
 function nameTheUnreadable({ messages }: Cli, store: Store): number {
   const { damage } = store.health()
-  for (const { path, offset, bytes, reason, keys } of damage) {
-    if (keys.length > 0) continue
+  for (const { path, offset, bytes, reason, keys, moreKeys } of damage) {
+    if (keys.length + moreKeys > 0) continue
     const where = `${countOf(bytes, 'byte')} at byte ${offset} of ${path}`
     messages.say(`${where}: ${reason}; entries that were written there are missing, or older`)
   }

@@ -1,0 +1,370 @@
+// Copies records, each of them verified, into a segment of its own. Nothing is served from it, and it is garbage after
+// a crash, until a manifest names it.
+import {
+  FLAG_JOINED_TO_NEXT,
+  FLAG_JOINED_TO_PREVIOUS,
+  KIND_DELETE,
+  KIND_PUT,
+  KIND_SEAL,
+  READ_AT,
+  READ_BYTES,
+  RECORD_HEADER_BYTES,
+  RECORD_PREFIX_BYTES_MAX,
+  SCAN_AT,
+} from '../assembly/layout'
+import { CaskyError, invariant, ioError } from './errors'
+import type { FileHandle, Host } from './host/host'
+import { readFully, writeFully } from './io'
+import { Kernels } from './kernels'
+import type { ManifestEntry } from './manifest'
+import {
+  encodeSealValue,
+  encodeSegmentHeader,
+  type RecordFields,
+  recordBytes,
+  recordFields,
+  recordSeed,
+  SEAL_VALUE_BYTES,
+  SEGMENT_BYTES_MAX,
+  SEGMENT_HEADER_BYTES,
+  type SegmentHeader,
+} from './segment'
+
+/** A segment to copy from. One object for one open file: its bytes are kept for the records that follow. */
+export interface CopySource {
+  readonly file: FileHandle
+  readonly path: string
+  readonly salt: number
+  readonly firstSequence: number
+}
+
+/** Where a record lies in its segment. */
+export interface CopyPlace {
+  readonly offset: number
+  readonly recordBytes: number
+}
+
+export interface Tombstone {
+  key: Uint8Array
+  sequence: number
+  timeMs: number
+  /** FLAG_JOINED_TO_PREVIOUS and FLAG_JOINED_TO_NEXT, as wanted. */
+  flags: number
+}
+
+// The copy has kernels of its own and scans nothing with them, so where a scan would read is its buffer.
+const OUT_AT = SCAN_AT
+const OUT_BYTES = 0x10_0000
+const JOINED = FLAG_JOINED_TO_PREVIOUS | FLAG_JOINED_TO_NEXT
+const SEQUENCE_OFFSET_MAX = 0xffff_ffff
+
+export class SegmentCopy {
+  /** Puts and deletes so far. */
+  records = 0
+  /** Of the last record; one less than the segment's first where there is none. */
+  lastSequence: number
+  private file: FileHandle | undefined
+  private writtenBytes = SEGMENT_HEADER_BYTES
+  /** Encoded and not written yet. */
+  private filledBytes = 0
+  private window: { source: CopySource; offset: number; bytes: number } | undefined
+
+  private constructor(
+    private readonly host: Host,
+    private readonly kernels: Kernels,
+    readonly path: string,
+    readonly header: SegmentHeader,
+  ) {
+    this.lastSequence = header.firstSequence - 1
+  }
+
+  /** Makes the file, with its header on disk; fails where the name is taken. `kernels`: used by nothing else meanwhile. */
+  static create(host: Host, path: string, header: SegmentHeader, kernels = new Kernels()): SegmentCopy {
+    const copy = new SegmentCopy(host, kernels, path, header)
+    copy.attempt(() => {
+      copy.file = host.open(path, 'create')
+      const bytes = encodeSegmentHeader(kernels, header)
+      writeFully(host, copy.file, bytes, 0, bytes.length, 0)
+      // So that after a crash a file with records in it says whose they are.
+      host.sync(copy.file)
+    })
+    return copy
+  }
+
+  /** The segment's length so far: where the next record will lie. */
+  get bytes(): number {
+    return this.writtenBytes + this.filledBytes
+  }
+
+  /** Whether a record may still begin here, and its sequence number be counted from the segment's first. */
+  hasRoomFor(sequence: number): boolean {
+    return this.bytes < SEGMENT_BYTES_MAX && sequence - this.header.firstSequence <= SEQUENCE_OFFSET_MAX
+  }
+
+  /**
+   * Copies a put or delete; returns where it lies now. Kind, key, value, time, expiry and sequence number stay, and the
+   * flags for its batch unless `keepsBatch` is false. Throws CASKY_CORRUPT, and has copied nothing, where the record is
+   * damaged.
+   */
+  append(source: CopySource, place: CopyPlace, keepsBatch = true): number {
+    if (place.recordBytes > READ_BYTES) return this.appendLarge(source, place, keepsBatch)
+    const { bytes, call } = this.kernels
+    const from = this.load(source, place)
+    const fields = this.fieldsAt(from, source, place)
+    const crc = call.crc32(
+      recordSeed(source.salt, place.offset),
+      from + fields.prefixBytes,
+      fields.valueBytes,
+    )
+    if (crc >>> 0 !== fields.valueCrc) throw damaged(source, place)
+    const at = this.reserve(place.recordBytes)
+    bytes.copyWithin(at, from, from + place.recordBytes)
+    const sequence = source.firstSequence + fields.sequenceOffset
+    return this.encode(at, kindOf(fields, keepsBatch), fields, sequence)
+  }
+
+  /** As `append` with a delete in the record's place; its value is not looked at, and may be damaged. */
+  bury(source: CopySource, place: CopyPlace, keepsBatch: boolean): number {
+    const from = this.load(source, {
+      ...place,
+      recordBytes: Math.min(place.recordBytes, RECORD_PREFIX_BYTES_MAX),
+    })
+    const { flags, timeMs, prefixBytes, keyBytes, sequenceOffset } = this.fieldsAt(from, source, place)
+    const keyAt = from + prefixBytes - keyBytes
+    const key = this.kernels.bytes.subarray(keyAt, keyAt + keyBytes)
+    const sequence = source.firstSequence + sequenceOffset
+    return this.tombstone({ key, sequence, timeMs, flags: keepsBatch ? flags : 0 })
+  }
+
+  /** Writes a delete with a sequence number of the caller's. */
+  tombstone({ key, sequence, timeMs, flags }: Tombstone): number {
+    const bytes = recordBytes(key.length, 0, false)
+    const at = this.reserve(bytes)
+    this.kernels.bytes.set(key, at + RECORD_HEADER_BYTES)
+    const fields = { keyBytes: key.length, valueBytes: 0, timeMs, expiresAtMs: undefined }
+    return this.encode(at, KIND_DELETE | (flags & JOINED), fields, sequence)
+  }
+
+  /**
+   * Seals, syncs and closes; returns what a manifest says of it. `lastSequence` is higher than the last record's where
+   * what had those numbers is lost. The name is as lasting as the directory's next sync.
+   */
+  finish(lastSequence = this.lastSequence): ManifestEntry {
+    invariant(lastSequence >= this.lastSequence, 'a seal is behind the records')
+    const { host, header, records } = this
+    this.flush()
+    const isSealed = records > 0
+    if (isSealed) {
+      this.sync()
+      this.writeSeal(lastSequence)
+    }
+    this.sync()
+    const file = this.opened()
+    this.file = undefined
+    host.close(file)
+    return { header, state: isSealed ? 'sealed' : 'closed', bytes: this.bytes, records, lastSequence }
+  }
+
+  /** Closes the file, if it is open, and removes it. Never throws: it is in no manifest, so an open removes it too. */
+  discard(): void {
+    const { file, host, path } = this
+    if (file === undefined) return
+    this.file = undefined
+    try {
+      host.close(file)
+    } finally {
+      try {
+        host.remove(path)
+      } catch {
+        // As said above.
+      }
+    }
+  }
+
+  private opened(): FileHandle {
+    invariant(this.file !== undefined, 'a copy is not used after its end')
+    return this.file
+  }
+
+  /** What fails leaves no file. */
+  private attempt(run: () => void): void {
+    try {
+      run()
+    } catch (cause) {
+      this.discard()
+      throw ioError('write a copy of a segment', this.path, cause)
+    }
+  }
+
+  private sync(): void {
+    this.attempt(() => this.host.sync(this.opened()))
+  }
+
+  private flush(): void {
+    this.write(OUT_AT, this.filledBytes)
+    this.filledBytes = 0
+  }
+
+  private write(at: number, bytes: number): void {
+    const file = this.opened()
+    this.attempt(() => writeFully(this.host, file, this.kernels.bytes, at, bytes, this.writtenBytes))
+    this.writtenBytes += bytes
+  }
+
+  /** Room in the buffer for a record, which `encode` then takes. */
+  private reserve(bytes: number): number {
+    if (this.filledBytes + bytes > OUT_BYTES) this.flush()
+    return OUT_AT + this.filledBytes
+  }
+
+  private encode(
+    at: number,
+    kind: number,
+    fields: Pick<RecordFields, 'keyBytes' | 'valueBytes' | 'timeMs' | 'expiresAtMs'>,
+    sequence: number,
+  ): number {
+    const { keyBytes, valueBytes, timeMs, expiresAtMs } = fields
+    const offset = this.bytes
+    const counted = this.take(sequence)
+    const seed = recordSeed(this.header.salt, offset)
+    const { call } = this.kernels
+    // Nothing is certified until it is synced, and then all of it is, by the seal.
+    const certified = SEGMENT_HEADER_BYTES
+    call.encodeRecord(at, kind, keyBytes, valueBytes, counted, timeMs, expiresAtMs ?? 0, certified, seed)
+    this.filledBytes += recordBytes(keyBytes, valueBytes, expiresAtMs !== undefined)
+    return offset
+  }
+
+  /** Counts a record; returns its sequence number as the segment counts it. */
+  private take(sequence: number): number {
+    if (sequence <= this.lastSequence || !this.hasRoomFor(sequence)) {
+      throw new CaskyError(
+        'CASKY_CORRUPT',
+        `records are out of order, or are more than one segment holds, and can't be copied; export the store: ${this.path}`,
+        { path: this.path, offset: this.bytes },
+      )
+    }
+    this.lastSequence = sequence
+    this.records++
+    return sequence - this.header.firstSequence
+  }
+
+  private writeSeal(lastSequence: number): void {
+    const { kernels, header, records, bytes } = this
+    const at = OUT_AT + RECORD_HEADER_BYTES
+    encodeSealValue(kernels.view, at, records, bytes, lastSequence)
+    const counted = lastSequence - header.firstSequence
+    invariant(counted <= SEQUENCE_OFFSET_MAX, 'a seal counts from the first of its segment')
+    const seed = recordSeed(header.salt, bytes)
+    kernels.call.encodeRecord(
+      OUT_AT,
+      KIND_SEAL,
+      0,
+      SEAL_VALUE_BYTES,
+      counted,
+      this.host.nowMs(),
+      0,
+      bytes,
+      seed,
+    )
+    this.write(OUT_AT, recordBytes(0, SEAL_VALUE_BYTES, false))
+  }
+
+  /** Has the record in the read area, and what follows it; returns its address. */
+  private load(source: CopySource, { offset, recordBytes }: CopyPlace): number {
+    const { window } = this
+    const isThere =
+      window?.source === source &&
+      offset >= window.offset &&
+      offset + recordBytes <= window.offset + window.bytes
+    if (isThere) return READ_AT + offset - window.offset
+    const bytes = this.read(source, READ_BYTES, offset)
+    if (bytes < recordBytes) throw damaged(source, { offset, recordBytes })
+    this.window = { source, offset, bytes }
+    return READ_AT
+  }
+
+  private read(source: CopySource, bytes: number, offset: number): number {
+    this.window = undefined
+    try {
+      return readFully(this.host, source.file, this.kernels.bytes, READ_AT, bytes, offset)
+    } catch (cause) {
+      throw ioError('read a segment', source.path, cause)
+    }
+  }
+
+  /** The header at `at`, verified. */
+  private fieldsAt(at: number, source: CopySource, place: CopyPlace): RecordFields {
+    const { call, view } = this.kernels
+    const seed = recordSeed(source.salt, place.offset)
+    if (call.isHeaderValid(at, Math.min(place.recordBytes, RECORD_PREFIX_BYTES_MAX), seed) !== 1)
+      throw damaged(source, place)
+    const fields = recordFields(view, at)
+    const isWrite = fields.kind === 'put' || fields.kind === 'delete'
+    if (!isWrite || fields.prefixBytes + fields.valueBytes !== place.recordBytes) throw damaged(source, place)
+    return fields
+  }
+
+  /** In two passes over the value, piece by piece: the first verifies it, and learns its CRC in its new place. */
+  private appendLarge(source: CopySource, place: CopyPlace, keepsBatch: boolean): number {
+    this.flush()
+    const offset = this.bytes
+    const { bytes, call } = this.kernels
+    const headBytes = Math.min(RECORD_PREFIX_BYTES_MAX, place.recordBytes)
+    if (this.read(source, headBytes, place.offset) < headBytes) throw damaged(source, place)
+    const fields = this.fieldsAt(READ_AT, source, place)
+    const { prefixBytes, keyBytes, valueBytes, timeMs, expiresAtMs, valueCrc } = fields
+    // The pieces of the value need the read area.
+    bytes.copyWithin(OUT_AT, READ_AT, READ_AT + prefixBytes)
+    const seed = recordSeed(this.header.salt, offset)
+    let newCrc = seed
+    const crc = this.eachPiece(source, place, fields, (piece) => {
+      newCrc = call.crc32(newCrc, READ_AT, piece)
+    })
+    if (crc !== valueCrc) throw damaged(source, place)
+    const counted = this.take(source.firstSequence + fields.sequenceOffset)
+    const kind = kindOf(fields, keepsBatch)
+    const certified = SEGMENT_HEADER_BYTES
+    const expiry = expiresAtMs ?? 0
+    call.encodeHeader(OUT_AT, kind, keyBytes, valueBytes, counted, timeMs, expiry, certified, seed, newCrc)
+    try {
+      this.write(OUT_AT, prefixBytes)
+      const again = this.eachPiece(source, place, fields, (piece) => this.write(READ_AT, piece))
+      if (again !== valueCrc) throw damaged(source, place)
+    } catch (error) {
+      // A disk that tells two stories: part of this record is written, so the copy is no good.
+      this.discard()
+      throw error
+    }
+    return offset
+  }
+
+  /** Reads the value through the read area; returns its CRC as the source has it. */
+  private eachPiece(
+    source: CopySource,
+    place: CopyPlace,
+    { prefixBytes, valueBytes }: RecordFields,
+    use: (bytes: number) => void,
+  ): number {
+    let crc = recordSeed(source.salt, place.offset)
+    for (let done = 0; done < valueBytes; ) {
+      const bytes = Math.min(READ_BYTES, valueBytes - done)
+      if (this.read(source, bytes, place.offset + prefixBytes + done) < bytes) throw damaged(source, place)
+      crc = this.kernels.call.crc32(crc, READ_AT, bytes)
+      use(bytes)
+      done += bytes
+    }
+    return crc >>> 0
+  }
+}
+
+function kindOf({ kind, flags }: RecordFields, keepsBatch: boolean): number {
+  return (kind === 'put' ? KIND_PUT : KIND_DELETE) | (keepsBatch ? flags : flags & ~JOINED)
+}
+
+function damaged({ path }: CopySource, { offset }: CopyPlace): CaskyError {
+  return new CaskyError('CASKY_CORRUPT', `a damaged record is not copied: byte ${offset} of ${path}`, {
+    path,
+    offset,
+  })
+}

@@ -1,0 +1,156 @@
+// Segment files that the manifest doesn't name: which of them hold nothing of their own, and may go. The rules stand in
+// docs/FORMAT.md, "A store". Whatever fits none of them may be the only copy of something, so it is never removed.
+
+import { isEqual } from './bytes'
+import { CaskyError, ioError, systemCode } from './errors'
+import { isDamagedName, join, MANIFEST_NEXT, segmentIdOf, segmentName } from './files'
+import { REMEDY_UNNAMED } from './findings'
+import type { Health } from './health'
+import type { Host } from './host/host'
+import type { Kernels } from './kernels'
+import { type Manifest, type ManifestEntry, readManifest } from './manifest'
+import { isSameSegment, readSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
+
+/** How one that holds data is reported. */
+export const UNNAMED = {
+  reason: 'holds data, and the manifest does not name it: the manifest may be an older copy',
+  remedy: REMEDY_UNNAMED,
+}
+
+export interface UnnamedSegment {
+  name: string
+  /** As in its name. */
+  id: number
+  path: string
+  bytes: number
+  identity: string
+}
+
+/** Segment files in the directory that the manifest doesn't name. */
+export function unnamedSegments(host: Host, directory: string, manifest: Manifest): UnnamedSegment[] {
+  const live = new Set(manifest.segments.map((entry) => entry.header.id))
+  return host.list(directory).flatMap((name) => {
+    const id = segmentIdOf(name)
+    if (id === undefined || live.has(id)) return []
+    const path = join(directory, name)
+    const found = host.inspect(path)
+    return found?.kind === 'file' ? [{ name, id, path, bytes: found.bytes, identity: found.identity }] : []
+  })
+}
+
+/** Whether a repair has given the same file a second name where it keeps originals. */
+export function isKeptAside(
+  host: Host,
+  directory: string,
+  { name, identity }: Pick<UnnamedSegment, 'name' | 'identity'>,
+): boolean {
+  return host
+    .list(directory)
+    .some((each) => isDamagedName(each) && host.inspect(join(directory, each, name))?.identity === identity)
+}
+
+/** What can be told of the files that a manifest doesn't name; looks at the disk once it has to. */
+export class Leftovers {
+  private allPresent: boolean | undefined
+
+  constructor(
+    private readonly host: Host,
+    private readonly kernels: Kernels,
+    private readonly directory: string,
+    private readonly manifest: Manifest,
+  ) {}
+
+  /** Whether removing the file loses nothing. */
+  isGarbage(file: UnnamedSegment): boolean {
+    if (file.bytes <= SEGMENT_HEADER_BYTES) return true
+    const header = this.headerOf(file.path)
+    // Under another name than its own it may be a segment that the manifest does name.
+    const isOurs =
+      header !== undefined && header.id === file.id && isEqual(header.storeId, this.manifest.storeId)
+    if (isOurs && (this.isDropped(header) || this.isUnfinished(header))) return true
+    return file.id < this.manifest.nextSegmentId && isKeptAside(this.host, this.directory, file)
+  }
+
+  /** A later manifest has dropped it. Ids are given once; but a manifest that came from elsewhere gives others. */
+  private isDropped(header: SegmentHeader): boolean {
+    return header.id < this.manifest.nextSegmentId && this.areAllPresent()
+  }
+
+  /** Copies of a change that no manifest came to name: what they were made of is still there. */
+  private isUnfinished({ copies }: SegmentHeader): boolean {
+    const { generation, segments } = this.manifest
+    if (copies === undefined || copies.generation !== generation) return false
+    if (copies.segmentId === 0) return this.areAllPresent()
+    const origin = segments.find((entry) => entry.header.id === copies.segmentId)
+    return origin !== undefined && this.isPresent(origin)
+  }
+
+  private areAllPresent(): boolean {
+    this.allPresent ??= this.manifest.segments.every((entry) => this.isPresent(entry))
+    return this.allPresent
+  }
+
+  /** A damaged header is no proof of another segment. */
+  private isPresent({ header }: ManifestEntry): boolean {
+    const path = join(this.directory, segmentName(header.id))
+    if (this.host.inspect(path)?.kind !== 'file') return false
+    const found = this.headerOf(path)
+    return found === undefined || isSameSegment(found, header)
+  }
+
+  private headerOf(path: string): SegmentHeader | undefined {
+    try {
+      const file = this.host.open(path, 'read')
+      try {
+        return readSegmentHeader(this.host, this.kernels, file, path).header
+      } finally {
+        this.host.close(file)
+      }
+    } catch (cause) {
+      // A live writer may have removed it since it was listed.
+      if (systemCode(cause) === 'ENOENT') return undefined
+      throw ioError('read a segment', path, cause)
+    }
+  }
+}
+
+/** Removes what a crash left behind; refuses a store with an unnamed segment that may hold data of its own. */
+export function removeLeftovers(host: Host, kernels: Kernels, directory: string, manifest: Manifest): void {
+  const leftovers = new Leftovers(host, kernels, directory, manifest)
+  const unnamed = unnamedSegments(host, directory, manifest)
+  const full = unnamed.find((file) => !leftovers.isGarbage(file))
+  if (full !== undefined) {
+    throw new CaskyError(
+      'CASKY_CORRUPT',
+      `a segment holds data, and the manifest (number ${manifest.generation}) doesn't name it: put the newer manifest back, move the file away if it isn't this store's, or run \`casky repair\`: ${full.path}`,
+      { path: full.path },
+    )
+  }
+  const paths = unnamed.map(({ path }) => path)
+  const next = join(directory, MANIFEST_NEXT)
+  if (host.inspect(next)?.kind === 'file') paths.push(next)
+  for (const path of paths) {
+    try {
+      host.remove(path)
+    } catch (cause) {
+      throw ioError('remove what a crash left behind', path, cause)
+    }
+  }
+}
+
+/** As `removeLeftovers` without removing: what holds data is reported, unless a live writer has just made it. */
+export function reportUnnamed(
+  host: Host,
+  kernels: Kernels,
+  directory: string,
+  manifest: Manifest,
+  health: Health,
+): void {
+  const leftovers = new Leftovers(host, kernels, directory, manifest)
+  const full = unnamedSegments(host, directory, manifest).filter((file) => !leftovers.isGarbage(file))
+  // A writer names a segment before it writes to it: a manifest read after the look at the files names them all.
+  if (full.length === 0 || readManifest(host, kernels, directory)?.generation !== manifest.generation) return
+  for (const { path, bytes } of full) {
+    health.addDamage({ path, offset: 0, bytes, ...UNNAMED, foundAtMs: host.nowMs() })
+  }
+}

@@ -1,0 +1,449 @@
+// Which segments a store has, and in which order: by its manifest, and where that is lost, damaged or an older copy, by
+// what the segments say of themselves. It reads headers and the ends of files, changes nothing, and reports what is
+// wrong so far.
+import { isEqual } from './bytes'
+import { CaskyError, ioError, isCaskyError, systemCode } from './errors'
+import { join, MANIFEST, segmentIdOf, segmentName } from './files'
+import {
+  Findings,
+  REMEDY_FOREIGN,
+  REMEDY_HEADER,
+  REMEDY_MANIFEST,
+  REMEDY_NAME,
+  REMEDY_UNKNOWN,
+} from './findings'
+import type { Health } from './health'
+import type { FileHandle, Host } from './host/host'
+import type { Kernels } from './kernels'
+import { isKeptAside, Leftovers, UNNAMED } from './leftovers'
+import { type Manifest, type ManifestEntry, readManifest, salvageHeaders } from './manifest'
+import { type Expected, expectedOf } from './pass'
+import { lastSequenceOffset, sealAtEnd, solveSalt } from './salt'
+import {
+  isSameSegment,
+  readSegmentHeader,
+  SEGMENT_HEADER_BYTES,
+  SEGMENT_LENGTH_MAX,
+  type Seal,
+  type SegmentHeader,
+  STORE_ID_BYTES,
+} from './segment'
+
+export interface SegmentFile {
+  name: string
+  /** As in its name. */
+  id: number
+  path: string
+  bytes: number
+  identity: string
+  header: SegmentHeader | undefined
+}
+
+export interface Enlisted {
+  entry: ManifestEntry
+  expected: Expected
+  /** undefined where it is missing */
+  file: SegmentFile | undefined
+}
+
+export type ManifestState = 'sound' | 'older' | 'damaged' | 'missing'
+
+export interface RollCall {
+  manifestState: ManifestState
+  /** As read; undefined where it is damaged or missing. */
+  manifest: Manifest | undefined
+  storeId: Uint8Array | undefined
+  segments: Enlisted[]
+  /** Files that are none of them, and hold data. */
+  aside: SegmentFile[]
+  /** Files that hold nothing of their own: the next writer removes them. */
+  leftovers: SegmentFile[]
+  /** Above every id seen. */
+  nextSegmentId: number
+}
+
+/** Throws CASKY_NOT_FOUND where there is neither a manifest nor a segment. */
+export function callRoll(host: Host, kernels: Kernels, directory: string, health: Health): RollCall {
+  return new Caller(host, kernels, directory, health).call()
+}
+
+/** Where no header is left to tell it; a repair gives another. */
+const UNKNOWN_STORE_ID = new Uint8Array(STORE_ID_BYTES)
+
+class Caller {
+  private readonly claimed = new Set<SegmentFile>()
+  private files: SegmentFile[] = []
+  private byId = new Map<number, SegmentFile>()
+  /** Ids of segments whose place a copy has taken, and that only a crash kept from being removed. */
+  private replaced = new Set<number>()
+  private readonly nowMs: number
+
+  constructor(
+    private readonly host: Host,
+    private readonly kernels: Kernels,
+    private readonly directory: string,
+    private readonly health: Health,
+  ) {
+    this.nowMs = host.nowMs()
+  }
+
+  call(): RollCall {
+    this.files = this.listFiles()
+    this.byId = new Map(this.files.map((file) => [file.id, file]))
+    const { manifest, state } = this.readManifest()
+    const salvaged = state === 'damaged' ? salvageHeaders(this.host, this.kernels, this.directory) : []
+    const storeId = manifest?.storeId ?? this.commonStoreId(salvaged)
+    const named = manifest === undefined ? [] : this.enlistNamed(manifest)
+    const garbage = manifest === undefined ? [] : this.claimLeftovers(manifest)
+    const found = this.enlistFound(storeId, manifest, named, salvaged)
+    const segments = found.length === 0 ? named : [...named, ...found].sort(bySequence)
+    const manifestState = state === 'sound' && found.length > 0 ? 'older' : state
+    if (manifestState !== 'sound') this.decideAll(segments)
+    const rest = this.files.filter((file) => !this.claimed.has(file))
+    const leftovers = [...garbage, ...rest.filter(({ bytes }) => bytes <= SEGMENT_HEADER_BYTES)]
+    const aside = rest.filter(({ bytes }) => bytes > SEGMENT_HEADER_BYTES)
+    for (const file of aside) this.reportAside(file, storeId)
+    const nextSegmentId = this.nextSegmentId(manifest, segments)
+    return { manifestState, manifest, storeId, segments, aside, leftovers, nextSegmentId }
+  }
+
+  private report(path: string, bytes: number, reason: string, remedy: string): void {
+    new Findings(this.health, path, 0, this.nowMs).report(0, bytes, reason, remedy)
+  }
+
+  /** Regular files with a segment's name; a link is never followed. */
+  private listFiles(): SegmentFile[] {
+    return this.host.list(this.directory).flatMap((name) => {
+      const id = segmentIdOf(name)
+      if (id === undefined) return []
+      const path = join(this.directory, name)
+      const found = this.host.inspect(path)
+      if (found?.kind !== 'file') return []
+      const { bytes, identity } = found
+      const header = this.withFile(path, (file) => this.headerOf(file, path))
+      return [{ name, id, path, bytes, identity, header }]
+    })
+  }
+
+  private headerOf(file: FileHandle, path: string): SegmentHeader | undefined {
+    return readSegmentHeader(this.host, this.kernels, file, path).header
+  }
+
+  /** `undefined` also where the file is gone since it was listed: a live writer may have removed it. */
+  private withFile<T>(path: string, use: (file: FileHandle) => T): T | undefined {
+    try {
+      const file = this.host.open(path, 'read')
+      try {
+        return use(file)
+      } finally {
+        this.host.close(file)
+      }
+    } catch (cause) {
+      if (systemCode(cause) === 'ENOENT') return undefined
+      throw ioError('read a segment', path, cause)
+    }
+  }
+
+  private readManifest(): { manifest: Manifest | undefined; state: ManifestState } {
+    const { host, kernels, directory } = this
+    const path = join(directory, MANIFEST)
+    const found = host.inspect(path)
+    if (found === undefined) {
+      if (this.files.length === 0) {
+        throw new CaskyError('CASKY_NOT_FOUND', `there is no store here: ${directory}`, { path: directory })
+      }
+      this.report(path, 0, 'the manifest is missing beside its segments', REMEDY_MANIFEST)
+      return { manifest: undefined, state: 'missing' }
+    }
+    if (found.kind !== 'file') {
+      this.report(path, 0, 'a link or directory in the place of the manifest, not followed', REMEDY_MANIFEST)
+      return { manifest: undefined, state: 'damaged' }
+    }
+    try {
+      const manifest = readManifest(host, kernels, directory)
+      if (manifest !== undefined) return { manifest, state: 'sound' }
+    } catch (error) {
+      if (!this.isDamage(error)) throw error
+    }
+    this.report(path, found.bytes, 'the manifest is damaged', REMEDY_MANIFEST)
+    return { manifest: undefined, state: 'damaged' }
+  }
+
+  /** An unknown magic is damage where segments stand beside it; so is what no manifest's length could be. */
+  private isDamage(error: unknown): boolean {
+    if (!isCaskyError(error)) return false
+    if (error.code === 'CASKY_CORRUPT') return true
+    if (error.code === 'CASKY_NOT_A_STORE') return this.files.some(({ header }) => header !== undefined)
+    return error.code === 'CASKY_IO' && systemCode(error.cause) === undefined
+  }
+
+  /** The id of most headers. */
+  private commonStoreId(salvaged: SegmentHeader[]): Uint8Array | undefined {
+    const counts = new Map<string, { storeId: Uint8Array; count: number }>()
+    let most: { storeId: Uint8Array; count: number } | undefined
+    for (const header of [...salvaged, ...this.files.map((file) => file.header)]) {
+      if (header === undefined) continue
+      const { storeId } = header
+      const counted = counts.get(storeId.join()) ?? { storeId, count: 0 }
+      counts.set(storeId.join(), counted)
+      counted.count++
+      if (most === undefined || counted.count > most.count) most = counted
+    }
+    return most?.storeId
+  }
+
+  private enlistNamed(manifest: Manifest): Enlisted[] {
+    const files = new Map(manifest.segments.map((entry) => [entry, this.fileOf(entry.header)]))
+    for (const entry of manifest.segments) {
+      const file = files.get(entry) ?? this.doubtfulFileOf(entry.header)
+      if (file !== undefined) this.claimed.add(file)
+      files.set(entry, file)
+    }
+    return manifest.segments.map((entry) => this.enlist(entry, files.get(entry)))
+  }
+
+  /** The file that says it is this segment, preferably under its own name. */
+  private fileOf(header: SegmentHeader): SegmentFile | undefined {
+    const own = this.ownFileOf(header)
+    if (own?.header !== undefined && isSameSegment(own.header, header)) return this.claim(own)
+    const other = this.files.find(
+      (file) => !this.claimed.has(file) && file.header !== undefined && isSameSegment(file.header, header),
+    )
+    return other === undefined ? undefined : this.claim(other)
+  }
+
+  /** The file under its name, whatever its header has become: the records say whether it is the segment. */
+  private doubtfulFileOf(header: SegmentHeader): SegmentFile | undefined {
+    const own = this.ownFileOf(header)
+    return own === undefined || this.claimed.has(own) ? undefined : own
+  }
+
+  private ownFileOf({ id }: SegmentHeader): SegmentFile | undefined {
+    return this.byId.get(id)
+  }
+
+  private claim(file: SegmentFile): SegmentFile {
+    this.claimed.add(file)
+    return file
+  }
+
+  private enlist(entry: ManifestEntry, file: SegmentFile | undefined): Enlisted {
+    if (file !== undefined && file.id !== entry.header.id) {
+      const reason = `segment ${entry.header.id} stands here, under another name than its own`
+      this.report(file.path, SEGMENT_HEADER_BYTES, reason, REMEDY_NAME)
+    }
+    return { entry, expected: expectedOf(entry), file }
+  }
+
+  private claimLeftovers(manifest: Manifest): SegmentFile[] {
+    const named = new Set(manifest.segments.map(({ header }) => header.id))
+    const leftovers = new Leftovers(this.host, this.kernels, this.directory, manifest)
+    return this.files
+      .filter((file) => !this.claimed.has(file) && !named.has(file.id) && leftovers.isGarbage(file))
+      .map((file) => this.claim(file))
+  }
+
+  /** Segments of this store that no manifest names: newer than it, or there is none. */
+  private enlistFound(
+    storeId: Uint8Array | undefined,
+    manifest: Manifest | undefined,
+    named: Enlisted[],
+    salvaged: SegmentHeader[],
+  ): Enlisted[] {
+    const unnamed = this.unnamedHeaders(storeId, manifest, salvaged)
+    this.replaced = this.idsOfReplaced(unnamed)
+    const headers = unnamed.filter(({ id }) => !this.replaced.has(id))
+    const found: Enlisted[] = []
+    const add = (header: SegmentHeader): void => {
+      const file =
+        this.fileOf(header) ?? (salvaged.includes(header) ? this.doubtfulFileOf(header) : undefined)
+      if (file !== undefined) this.claim(file)
+      if (file?.id === header.id && manifest !== undefined) {
+        this.report(file.path, file.bytes, UNNAMED.reason, UNNAMED.remedy)
+      }
+      found.push(this.enlist(activeEntry(header), file))
+    }
+    for (const header of headers) if (header.copies === undefined) add(header)
+    const copies = headers
+      .filter((header) => header.copies !== undefined && this.isFinished(header))
+      .map(activeEntry)
+      .map((entry) => ({ entry, expected: expectedOf(entry), file: this.holderOf(entry.header) }))
+    for (const file of this.files) {
+      if (this.claimed.has(file) || file.header !== undefined || file.bytes <= SEGMENT_HEADER_BYTES) continue
+      if (manifest !== undefined && file.id < manifest.nextSegmentId) continue
+      if (this.replaced.has(file.id)) continue
+      const header = this.solveHeader(file, storeId, [...named, ...found, ...copies])
+      if (header === undefined) continue
+      const reason = 'the segment header is damaged; what it said was found out from the records'
+      this.report(file.path, SEGMENT_HEADER_BYTES, reason, REMEDY_HEADER)
+      found.push(this.enlist(activeEntry(header), this.claim(file)))
+    }
+    // Copies of a whole segment that is there say nothing new. A copied end, whose header tells where it was cut off,
+    // may be all that is left of it; but one that was not finished was never named, and would hide what it lacks.
+    const present = new Set<number>()
+    for (const { entry, file } of [...named, ...found]) if (file !== undefined) present.add(entry.header.id)
+    for (const header of headers) {
+      if (header.copies === undefined) continue
+      const { segmentId } = header.copies
+      const isEnd = header.previous.id === segmentId
+      if (present.has(segmentId) && !(isEnd && this.isFinished(header))) continue
+      add(header)
+      // There may be copies of copies.
+      if (found.at(-1)?.file !== undefined) present.add(header.id)
+    }
+    return found
+  }
+
+  /** A repair gives the originals their second names once all copies are finished, right before its manifest. */
+  private idsOfReplaced(headers: SegmentHeader[]): Set<number> {
+    const ids = new Set<number>()
+    for (const header of headers) {
+      const id = header.copies?.segmentId
+      if (id === undefined || header.previous.id === id) continue
+      const origin = this.files.find((file) => (file.header?.id ?? file.id) === id)
+      if (origin === undefined || this.claimed.has(origin) || !this.isFinished(header)) continue
+      if (isKeptAside(this.host, this.directory, origin)) ids.add(id)
+    }
+    return ids
+  }
+
+  private isFinished(header: SegmentHeader): boolean {
+    const file = this.holderOf(header)
+    return file !== undefined && this.sealOf(file, header.salt) !== undefined
+  }
+
+  private holderOf(header: SegmentHeader): SegmentFile | undefined {
+    return this.files.find((file) => file.header !== undefined && isSameSegment(file.header, header))
+  }
+
+  private sealOf({ path, bytes }: SegmentFile, salt: number): Seal | undefined {
+    return this.withFile(path, (file) => sealAtEnd(this.host, this.kernels, file, bytes, salt))
+  }
+
+  private unnamedHeaders(
+    storeId: Uint8Array | undefined,
+    manifest: Manifest | undefined,
+    salvaged: SegmentHeader[],
+  ): SegmentHeader[] {
+    const headers = new Map<number, SegmentHeader>()
+    // What is claimed already is named, or garbage.
+    const files = this.files.filter((file) => !this.claimed.has(file))
+    for (const header of [...salvaged, ...files.map((file) => file.header)]) {
+      if (header === undefined || storeId === undefined || !isEqual(header.storeId, storeId)) continue
+      // What the manifest doesn't name of those that it could, a later one has dropped.
+      if (manifest !== undefined && header.id < manifest.nextSegmentId) continue
+      if (header.id === 0 || header.firstSequence > Number.MAX_SAFE_INTEGER) continue
+      const own = this.ownFileOf(header)?.header
+      const isOwn = own !== undefined && isSameSegment(own, header)
+      if (!headers.has(header.id) || isOwn) headers.set(header.id, header)
+    }
+    // What copies were made of has a lower id than they, so it comes first.
+    return [...headers.values()].sort((a, b) => a.id - b.id)
+  }
+
+  /** What the header of a segment said of which only the records are left. */
+  private solveHeader(
+    file: SegmentFile,
+    storeId: Uint8Array | undefined,
+    others: Enlisted[],
+  ): SegmentHeader | undefined {
+    const { host, kernels } = this
+    const solved = this.withFile(file.path, (handle) => {
+      const salt = solveSalt(host, kernels, handle, file.bytes)
+      if (salt === undefined) return undefined
+      const seal = sealAtEnd(host, kernels, handle, file.bytes, salt)
+      if (seal !== undefined) return { salt, firstSequence: seal.lastSequence - seal.sequenceOffset }
+      const next = nextOf(file.id, others)
+      if (next === undefined) return { salt, firstSequence: this.sequenceBehind(file.id, others) }
+      const target = { file: handle, path: file.path, salt, fileBytes: file.bytes, decidedBytes: next.bytes }
+      return { salt, firstSequence: next.lastSequence - lastSequenceOffset(host, kernels, target) }
+    })
+    const firstSequence = solved?.firstSequence
+    if (solved === undefined || firstSequence === undefined || firstSequence < 1) return undefined
+    const previous = { id: 0, bytes: 0, lastSequence: 0, isSealed: false }
+    return {
+      storeId: storeId ?? UNKNOWN_STORE_ID,
+      id: file.id,
+      salt: solved.salt,
+      createdAtMs: 0,
+      firstSequence,
+      previous,
+    }
+  }
+
+  /** The first sequence number that was free when the segment of this id was made, where others tell. */
+  private sequenceBehind(id: number, others: Enlisted[]): number | undefined {
+    const headers = others.map(({ entry }) => entry.header)
+    const copy = headers.find(({ copies }) => copies?.segmentId === id)
+    if (copy !== undefined) return copy.firstSequence
+    // A copy has a newer id than its place tells: what is no copy and has the newest of all stands behind all of them.
+    const isNewest = headers.every((header) => header.copies !== undefined || header.id < id)
+    const before = others
+      .filter(({ entry }) => isNewest || entry.header.id < id)
+      .sort(bySequence)
+      .at(-1)
+    if (before === undefined) return id === 1 ? 1 : undefined
+    const lastSequence = before.expected.lastSequence ?? this.decide(before, others).lastSequence
+    return lastSequence === undefined ? undefined : lastSequence + 1
+  }
+
+  private decideAll(segments: Enlisted[]): void {
+    for (const segment of segments) segment.expected = this.decide(segment, segments)
+  }
+
+  /** How long a segment is that was still written to when the manifest was: by its seal, or by the next one's header. */
+  private decide({ entry, expected, file }: Enlisted, all: Enlisted[]): Expected {
+    if (expected.bytes !== undefined) return expected
+    const { header } = entry
+    if (file !== undefined) {
+      const seal = this.sealOf(file, header.salt)
+      if (seal !== undefined && isPlausible(seal.lastSequence, header))
+        return { bytes: file.bytes, records: seal.records, lastSequence: seal.lastSequence }
+    }
+    const next = nextOf(header.id, all)
+    if (next === undefined) return expected
+    if (!isPlausible(next.lastSequence, header)) return expected
+    return { bytes: next.bytes, records: undefined, lastSequence: next.lastSequence }
+  }
+
+  private reportAside({ header, id, path, bytes }: SegmentFile, storeId: Uint8Array | undefined): void {
+    const say = (reason: string, remedy = REMEDY_FOREIGN) => this.report(path, bytes, reason, remedy)
+    if (this.replaced.has(header?.id ?? id)) say('a segment whose place a copy has taken')
+    else if (header === undefined) say('no segment can be made out in this file', REMEDY_UNKNOWN)
+    else if (storeId === undefined || !isEqual(header.storeId, storeId)) say('a segment of another store')
+    else say(`a segment ${header.id} that is no part of the store any more`)
+  }
+
+  private nextSegmentId(manifest: Manifest | undefined, segments: Enlisted[]): number {
+    let last = (manifest?.nextSegmentId ?? 1) - 1
+    for (const { entry } of segments) last = Math.max(last, entry.header.id, entry.header.previous.id)
+    for (const { id, header } of this.files) last = Math.max(last, id, header?.id ?? 0)
+    return last + 1
+  }
+}
+
+function bySequence({ entry: { header: a } }: Enlisted, { entry: { header: b } }: Enlisted): number {
+  return a.firstSequence - b.firstSequence || a.id - b.id
+}
+
+/** A last sequence number that a segment can have; one without records has none of its own. */
+function isPlausible(lastSequence: number, { firstSequence }: SegmentHeader): boolean {
+  return lastSequence >= firstSequence - 1 && lastSequence <= Number.MAX_SAFE_INTEGER
+}
+
+/** What the segment behind the one with this id says of it. */
+function nextOf(id: number, all: Enlisted[]): SegmentHeader['previous'] | undefined {
+  const next = all.find((other) => other.entry.header.previous.id === id)?.entry.header.previous
+  const isLength =
+    next !== undefined && next.bytes >= SEGMENT_HEADER_BYTES && next.bytes <= SEGMENT_LENGTH_MAX
+  return isLength ? next : undefined
+}
+
+function activeEntry(header: SegmentHeader): ManifestEntry {
+  return { header, state: 'active', bytes: 0, records: 0, lastSequence: 0 }
+}
+
+/** Where a segment's records are read: in its file, or where that should be. */
+export function pathOf(directory: string, { entry, file }: Enlisted): string {
+  return file?.path ?? join(directory, segmentName(entry.header.id))
+}

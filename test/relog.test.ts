@@ -1,0 +1,184 @@
+// What a crash leaves behind the last certified byte: on a simulated machine, where a power cut takes all that no sync
+// has vouched for, and a failed sync loses what it was to write.
+import { describe, expect, test } from 'vitest'
+import type { Casky } from '../src/index'
+import { openSyncOn } from '../src/store'
+import { choices, crashed } from './sim/crash'
+import { SimDisk } from './sim/disk'
+import { Random } from './sim/random'
+import { type CallKind, type Fault, STORE, World } from './sim/world'
+
+const random = new Random(1)
+
+/** A process on a disk; `fault` befalls its calls. */
+function process(disk: SimDisk, fault?: (kind: CallKind, path: string) => Fault | undefined): World {
+  const world = new World(disk, random)
+  world.watcher = { before: fault }
+  return world
+}
+
+function open(world: World, options = {}): Casky {
+  return openSyncOn<'utf8', 'utf8'>(world.ground, STORE, { maxSegmentBytes: 4096, ...options })
+}
+
+/** The power fails: nothing that is pending has reached the disk. */
+function powerCut({ disk }: World): SimDisk {
+  const [worst] = choices(disk, 0, random)
+  return crashed(disk, worst, random)
+}
+
+function contentsOf(disk: SimDisk, nowMs?: number): Record<string, string> {
+  const world = process(disk)
+  world.nowMs = nowMs ?? world.nowMs
+  const db = open(world, { readOnly: true })
+  expect(db.health()).toMatchObject({ ok: true, damage: [] })
+  const contents = Object.fromEntries(db.entries())
+  db.closeSync()
+  return contents
+}
+
+function segmentsOf(disk: SimDisk): string[] {
+  const node = disk.find(STORE)
+  if (node?.kind !== 'directory') throw new Error('no store')
+  return [...node.live.keys()].filter((name) => name.endsWith('.data')).sort()
+}
+
+const EIO: Fault = { code: 'EIO' }
+
+/** A store with `a` acknowledged, and `b` whose sync failed; its process is dead. */
+function failedSync(): SimDisk {
+  let isFailing = false
+  const world = process(new SimDisk(), (kind) => (isFailing && kind === 'sync' ? EIO : undefined))
+  const db = open(world)
+  db.putSync('a', '1')
+  isFailing = true
+  expect(() => db.putSync('b', '2')).toThrow(/unknown/)
+  world.kill()
+  return world.disk
+}
+
+describe('what a crash left uncertified', () => {
+  test('is served only once it is there to stay, though its sync had failed', () => {
+    const world = process(failedSync())
+    const db = open(world)
+    expect(db.get('b')).toBe('2') // it is still in memory
+    world.kill()
+    expect(contentsOf(powerCut(world))).toEqual({ a: '1', b: '2' })
+  })
+
+  test('leaves no hole in front of what is acknowledged after it', () => {
+    const world = process(failedSync())
+    open(world).putSync('c', '3')
+    world.kill()
+    expect(contentsOf(powerCut(world))).toEqual({ a: '1', b: '2', c: '3' })
+  })
+
+  test('is copied once; a second opening changes nothing', () => {
+    const world = process(failedSync())
+    open(world).closeSync()
+    const segments = segmentsOf(world.disk)
+    expect(segments).toEqual(['0000000001.data', '0000000002.data'])
+    open(world).closeSync()
+    expect(segmentsOf(world.disk)).toEqual(segments)
+  })
+
+  test('keeps order, expiry, deletes and batches, and points every key to where it is now', () => {
+    const first = process(new SimDisk())
+    const db = open(first, { sync: 'never', maxSegmentBytes: 100_000 })
+    db.putSync('gone', '1')
+    db.putSync('old', '1', { ttlMs: 10 })
+    db.putSync('kept', '1', { ttlMs: 1000 })
+    db.batchSync([
+      { type: 'put', key: 'x', value: 'X'.repeat(2000) },
+      { type: 'del', key: 'gone' },
+      { type: 'put', key: 'y', value: '' },
+    ])
+    db.putSync('x', 'again')
+    first.kill()
+    const second = process(first.disk)
+    second.nowMs = first.nowMs + 20
+    const again = open(second, { sync: 'never' })
+    expect(Object.fromEntries(again.entries())).toEqual({ kept: '1', x: 'again', y: '' })
+    expect(again.expiresAtMs('kept')).toBe(first.nowMs + 1000)
+    const { segments } = again.stats()
+    expect(segments.map(({ state }) => state)).toEqual(['closed', 'sealed'])
+    expect(segments[0]).toMatchObject({ records: 0, liveBytes: 0 })
+    expect(segments[1]).toMatchObject({ records: 7 })
+    again.closeSync()
+    expect(contentsOf(powerCut(second), second.nowMs)).toEqual({ kept: '1', x: 'again', y: '' })
+  })
+
+  test('is where it ends when all that is left is a seal that no sync has vouched for', () => {
+    let syncs = 0
+    const world = process(new SimDisk(), (kind, path) =>
+      kind === 'sync' && path.endsWith('0000000001.data') && ++syncs === 3 ? EIO : undefined,
+    )
+    const db = open(world, { sync: 'never' })
+    db.putSync('a', '1')
+    expect(() => db.closeSync()).toThrow(/unknown/)
+    world.kill()
+    const second = process(world.disk)
+    open(second).putSync('b', '2')
+    second.kill()
+    expect(contentsOf(powerCut(second))).toEqual({ a: '1', b: '2' })
+  })
+
+  test('is served from where it is on a full disk, and copied by the first write that finds room', () => {
+    const disk = failedSync()
+    let isFull = true
+    const full = (kind: CallKind, path: string): Fault | undefined =>
+      isFull && kind === 'write' && !path.includes('LOCK') ? { code: 'ENOSPC' } : undefined
+    const world = process(disk, full)
+    const db = open(world)
+    expect(db.get('b')).toBe('2')
+    expect(() => db.putSync('c', '3')).toThrow(/no space/)
+    expect(segmentsOf(disk)).toEqual(['0000000001.data'])
+    isFull = false
+    db.putSync('c', '3')
+    world.kill()
+    expect(contentsOf(powerCut(world))).toEqual({ a: '1', b: '2', c: '3' })
+  })
+})
+
+describe('opening makes lasting', () => {
+  test('a cut that nobody has synced: a refused write does not return', () => {
+    let isFailing = false
+    const world = process(new SimDisk(), (kind) => (isFailing && kind === 'sync' ? EIO : undefined))
+    const db = open(world)
+    db.putSync('a', '1')
+    isFailing = true
+    expect(() => db.putSync('b', '2')).toThrow(/unknown/)
+    expect(() => db.closeSync()).toThrow(/unknown/)
+    world.kill()
+    const second = process(world.disk)
+    open(second)
+    second.kill()
+    // Whatever of it had reached the disk: the file has been cut, and that was synced.
+    for (const choice of choices(second.disk, 50, random)) {
+      expect(contentsOf(crashed(second.disk, choice, random))).toEqual({ a: '1' })
+    }
+  })
+
+  test('a manifest whose writer died before it synced the directory', () => {
+    const first = process(new SimDisk())
+    open(first).closeSync()
+    let db: Casky | undefined
+    const dying = process(first.disk)
+    dying.watcher = {
+      after: (kind, path) => {
+        if (kind === 'rename' && path.endsWith('MANIFEST.next')) dying.kill()
+      },
+    }
+    db = open(dying)
+    expect(() => db?.putSync('a', '1')).toThrow()
+    const second = process(dying.disk)
+    db = open(second)
+    second.watcher = {
+      after: (kind) => {
+        if (kind === 'create') second.kill()
+      },
+    }
+    expect(() => db?.putSync('b', '2')).toThrow()
+    expect(contentsOf(powerCut(second))).toEqual({})
+  })
+})

@@ -1,0 +1,95 @@
+// The simulator as one file to run in a worker, with the sources of casky changed here and there: to simulate faster,
+// to meet the edges of buffers with little data, or to plant a defect. What is published is built from the sources.
+import { readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { build, type Plugin } from 'esbuild'
+
+const root = resolve(import.meta.dirname, '../..')
+
+export interface Change {
+  /** Below the repository's root. */
+  file: string
+  find: string
+  replace: string
+}
+
+/** Tables that are made anew for each open store, and need not hold more than a simulated one has. */
+const SMALL_TABLES: Change[] = [
+  { file: 'src/memtable.ts', find: 'const SLOTS = 16_384', replace: 'const SLOTS = 512' },
+  {
+    file: 'src/memtable.ts',
+    find: 'const RECORDS_MAX = Math.ceil(WRITE_BYTES / (RECORD_HEADER_BYTES + 1))',
+    replace: 'const RECORDS_MAX = 256; void WRITE_BYTES',
+  },
+  { file: 'src/keydir/keydir.ts', find: 'const TABLE_BITS = 12', replace: 'const TABLE_BITS = 3' },
+]
+
+/** Memory for the kernels is taken from a pool: making an instance takes longer than judging a crash. */
+const POOL: Change[] = [
+  {
+    file: 'src/kernels.ts',
+    find: 'compiled ??= new WebAssembly.Module',
+    replace: `const pool = (globalThis as any).caskyKernels
+    const pooled = pool?.take(cacheBytes)
+    if (pooled !== undefined) return pooled
+    pool?.made(cacheBytes, this)
+    compiled ??= new WebAssembly.Module`,
+  },
+]
+
+/** Buffers so small that a few hundred bytes fill them. */
+const SMALL_ROOMS: Change[] = [
+  { file: 'assembly/layout.ts', find: 'WRITE_BYTES = 0x4_0000', replace: 'WRITE_BYTES = 3000' },
+  { file: 'assembly/layout.ts', find: 'READ_BYTES = 0x8_0000', replace: 'READ_BYTES = 700' },
+]
+
+export function change(text: string, { file, find, replace }: Change): string {
+  const count = text.split(find).length - 1
+  if (count !== 1) throw new Error(`${file} holds ${count} times what is to be changed: ${find}`)
+  return text.replace(find, () => replace)
+}
+
+function changing(changes: Change[]): Plugin {
+  const byFile = new Map<string, Change[]>()
+  for (const each of changes) {
+    const path = join(root, each.file)
+    byFile.set(path, [...(byFile.get(path) ?? []), each])
+  }
+  const done = new Set<string>()
+  return {
+    name: 'change sources',
+    setup: (builder) => {
+      builder.onLoad({ filter: /\/(src|assembly)\/.*\.ts$/ }, ({ path }) => {
+        const wanted = byFile.get(path)
+        if (wanted === undefined) return undefined
+        done.add(path)
+        return { contents: wanted.reduce(change, readFileSync(path, 'utf8')), loader: 'ts' }
+      })
+      builder.onEnd(() => {
+        for (const path of byFile.keys()) {
+          if (!done.has(path)) throw new Error(`nothing imports what is to be changed: ${path}`)
+        }
+      })
+    },
+  }
+}
+
+export type Rooms = 'small' | 'real'
+
+/** Writes the worker to `outfile`. */
+export async function bundleWorker(
+  outfile: string,
+  rooms: Rooms,
+  mutation: Change[] = [],
+  entry = join(root, 'test/sim/worker.ts'),
+): Promise<void> {
+  await build({
+    entryPoints: [entry],
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    outfile,
+    logLevel: 'error',
+    plugins: [changing([...POOL, ...SMALL_TABLES, ...(rooms === 'small' ? SMALL_ROOMS : []), ...mutation])],
+  })
+}

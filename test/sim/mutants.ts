@@ -1,0 +1,290 @@
+// Defects to plant. The simulator has to find each of them: one that lives is a fault of the simulator. They are
+// changes of the sources as they are bundled for it (see bundle.ts); nothing of them is in the sources.
+import type { Change } from './bundle'
+import type { CaseKind } from './cases'
+
+export interface Mutant {
+  name: string
+  /** The cases that are to find it. */
+  kind: CaseKind
+  changes: Change[]
+}
+
+function mutant(
+  name: string,
+  kind: CaseKind,
+  ...changes: [file: string, find: string, replace: string][]
+): Mutant {
+  return { name, kind, changes: changes.map(([file, find, replace]) => ({ file, find, replace })) }
+}
+
+export const MUTANTS: Mutant[] = [
+  mutant('a put is acknowledged without a sync', 'crash', [
+    'src/writer.ts',
+    "if (sync === 'always') this.unsynced.push(group)",
+    "if (sync === 'always' && Date.now() === 0) this.unsynced.push(group)",
+  ]),
+  mutant('putSync returns without a sync', 'crash', [
+    'src/writer.ts',
+    "if (this.rooms.sync === 'always') this.syncNow()",
+    '',
+  ]),
+  mutant('flush does not wait for the disk', 'crash', [
+    'src/writer.ts',
+    '    this.startSync()\n    await group.promise',
+    '    this.startSync()',
+  ]),
+  mutant('a group is acknowledged by the sync of the one before', 'crash', [
+    'src/writer.ts',
+    'for (const group of this.syncing.splice(0)) group.settle(undefined)',
+    'for (const group of [...this.syncing.splice(0), ...this.unsynced.splice(0)]) group.settle(undefined)',
+  ]),
+  mutant(
+    'closing does not sync',
+    'crash',
+    ['src/log.ts', '    active.sync()\n    try {\n      if (active', '    try {\n      if (active'],
+    ['src/active.ts', '    this.sync()\n    segment.state', '    segment.state'],
+    ['src/active.ts', '    this.sync()\n    const at', '    const at'],
+    [
+      'src/writer.ts',
+      '      await this.flush()\n      this.checkPoison()',
+      '      this.commit()\n      this.checkPoison()',
+    ],
+  ),
+  mutant(
+    'a full segment is left without a sync',
+    'crash',
+    ['src/active.ts', '    this.sync()\n    const at', '    const at'],
+    ['src/active.ts', '    this.sync()\n    segment.state', '    segment.state'],
+  ),
+  mutant(
+    'the name of a new segment is not synced',
+    'crash',
+    ['src/log.ts', '      this.syncDirectory()\n      this.publish', '      this.publish'],
+    ['src/manifest.ts', '    host.syncDirectory(directory)\n  } catch', '  } catch'],
+  ),
+  mutant('the header of a new segment is not synced', 'crash', [
+    'src/active.ts',
+    '    host.sync(file)\n    return file',
+    '    return file',
+  ]),
+  mutant('the manifest is renamed before it is synced', 'crash', [
+    'src/manifest.ts',
+    '      host.sync(file)\n    } finally',
+    '    } finally',
+  ]),
+  mutant('the directory is not synced after the manifest was renamed', 'crash', [
+    'src/manifest.ts',
+    '    host.syncDirectory(directory)\n  } catch',
+    '  } catch',
+  ]),
+  mutant('the name of a new store is not synced', 'crash', [
+    'src/open.ts',
+    '    host.syncDirectory(parentOf(directory))\n',
+    '',
+  ]),
+  mutant('a manifest that a killed process left is not made lasting', 'crash', [
+    'src/open.ts',
+    '    catalog.withHandles(() => syncNames(host, directory))\n',
+    '',
+  ]),
+  mutant('what a crash left is served without being made lasting', 'crash', [
+    'src/open.ts',
+    '    catalog.withHandles(() => secureTail(log, host, catalog))\n',
+    '',
+  ]),
+  mutant('the uncertified end is synced, and not copied', 'fault', [
+    'src/relog.ts',
+    "tail?.state === 'active' && tail.certifiedBytes < tail.bytes ? tail : undefined",
+    "tail?.state === 'active' && tail.certifiedBytes > tail.bytes ? tail : undefined",
+  ]),
+  mutant('the copy of an end is published before it is synced', 'crash', [
+    'src/copier.ts',
+    '    this.attempt(() => this.host.sync(this.opened()))',
+    '',
+  ]),
+  mutant('keys go on pointing to where their records were copied from', 'crash', [
+    'src/relog.ts',
+    '  movePlaces(rooms, kernels, { ...tail, bytes }, segment.slot, copied.offsets)\n',
+    '',
+  ]),
+  mutant('a short write passes for a whole one', 'fault', [
+    'src/io.ts',
+    '    done += written',
+    '    done = bytes',
+  ]),
+  mutant(
+    'a failed write is not cut back',
+    'fault',
+    ['src/active.ts', '      this.cutBack(segment.bytes)\n      throw ioError', '      throw ioError'],
+    [
+      'src/active.ts',
+      '    segment.bytes += bytes\n',
+      '    segment.bytes = Math.max(segment.bytes + bytes, this.rooms.host.status(this.file).bytes)\n',
+    ],
+  ),
+  mutant('a refused group stays in memory', 'fault', [
+    'src/writer.ts',
+    '    this.usedBytes = 0\n    this.memtable.clear()\n    this.rooms.log.nextSequence',
+    '    this.memtable.count\n    this.rooms.log.nextSequence',
+  ]),
+  mutant(
+    'a failed sync is tried again, and believed',
+    'fault',
+    ['src/active.ts', '      throw this.syncFailed(cause)', '      this.rooms.host.sync(this.syncFile)'],
+    [
+      'src/active.ts',
+      'const error = isDone ? undefined : this.syncFailed(cause)',
+      'const error = undefined\n      if (!isDone) this.rooms.host.sync(this.syncFile)',
+    ],
+  ),
+  mutant('a failed sync does not poison', 'fault', [
+    'src/active.ts',
+    '      { path, cause },\n    )\n    this.rooms.health.poisoned ??= error\n    return error',
+    '      { path, cause },\n    )\n    return error',
+  ]),
+  mutant('a cut that failed does not poison', 'fault', [
+    'src/active.ts',
+    '{ path: segment.path, offset: bytes, cause },\n      )\n      this.rooms.health.poisoned ??= error',
+    '{ path: segment.path, offset: bytes, cause },\n      )',
+  ]),
+  mutant('records behind a hole in the tail are kept', 'crash', [
+    'src/scanner.ts',
+    '    this.searchedBytes = 0\n    return certified\n',
+    '    this.searchedBytes = 0\n    this.boundary = this.limit\n    return this.limit\n',
+  ]),
+  mutant('the certified length is overstated', 'crash', [
+    'src/active.ts',
+    'const { syncedBytes } = this\n    const seed',
+    'const syncedBytes = this.segment.bytes\n    const seed',
+  ]),
+  mutant('a sync vouches for what was written while it ran', 'crash', [
+    'src/active.ts',
+    'Math.max(this.syncedBytes, Math.min(bytes, this.segment.bytes))',
+    'Math.max(this.syncedBytes, Math.max(bytes, this.segment.bytes))',
+  ]),
+  mutant('the torn tail becomes a part of the segment', 'crash', [
+    'src/pass.ts',
+    'segment.bytes = decidedBytes ?? replay.torn(endBytes)',
+    'replay.torn(endBytes)\n  segment.bytes = decidedBytes ?? fileBytes',
+  ]),
+  mutant('a batch that the tail cut is applied in part', 'crash', [
+    'src/replay.ts',
+    '    this.endBatch()\n    return batchOffset',
+    '    this.applyBatch()\n    return offset',
+  ]),
+  mutant(
+    'a batch with a hole is applied',
+    'rot',
+    [
+      'src/replay.ts',
+      '    if ((kind & FLAG_JOINED_TO_PREVIOUS) === 0) this.breakBatch()',
+      '    if ((kind & FLAG_JOINED_TO_PREVIOUS) === 0) this.applyBatch()',
+    ],
+    [
+      'src/replay.ts',
+      '  damage(offset: number, bytes: number): void {\n    this.breakBatch()',
+      '  damage(offset: number, bytes: number): void {\n    this.applyBatch()',
+    ],
+  ),
+  mutant('a delete is not logged', 'crash', [
+    'src/casky.ts',
+    '    writer.append(at, { kind: KIND_DELETE, keyBytes, valueBytes: 0, expiresAtMs: 0 }, bytes)\n',
+    '    this.#rooms.ledger.remove(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, keyBytes)\n',
+  ]),
+  mutant('an expired record does not hide what is older', 'crash', [
+    'src/replay.ts',
+    '    if (isGone) this.sink.remove',
+    '    if (isGone && (kind & KIND_MASK) !== KIND_DELETE) return\n    if (isGone) this.sink.remove',
+  ]),
+  mutant('the sequence number comes from the clock', 'crash', [
+    'src/log.ts',
+    'this.nextSequence = lastSequence + 1',
+    'this.nextSequence = (rooms.host.nowMs() % 100_000) + lastSequence * 0',
+  ]),
+  mutant(
+    'the lock is not taken',
+    'crash',
+    ['src/lock.ts', '    yield* outlastRivals(place, stake.token)\n', ''],
+    ['src/lock.ts', 'if (known !== undefined) throw lockedError(place.store, { ...known })', ''],
+  ),
+  mutant('a failed directory sync after a rename is passed over', 'fault', [
+    'src/manifest.ts',
+    "    throw new CaskyError(\n      'CASKY_POISONED',",
+    "    if (Date.now() > 0) return\n    throw new CaskyError(\n      'CASKY_POISONED',",
+  ]),
+  mutant('handles stay open after close', 'crash', [
+    'src/catalog.ts',
+    'for (const slot of [...this.open.keys()]) this.closeFile(slot)',
+    'for (const slot of [...this.open.keys()].slice(1)) this.closeFile(slot)',
+  ]),
+  mutant('handles stay open after a failed start of a segment', 'fault', [
+    'src/log.ts',
+    '      if (syncFile !== undefined) host.close(syncFile)\n',
+    '',
+  ]),
+  mutant(
+    'the CRC of a value is not looked at',
+    'rot',
+    [
+      'src/replay.ts',
+      'place.isDamaged = (kind & ROW_VALUE_DAMAGED) !== 0\n    place.expiresAtMs',
+      'place.isDamaged = false\n    place.expiresAtMs',
+    ],
+    [
+      'src/reader.ts',
+      'if (verdict === VERIFY_OK) {',
+      'if (verdict === VERIFY_OK || verdict === VERIFY_BAD_VALUE) {',
+    ],
+  ),
+  mutant(
+    'the salt is left out of the CRCs',
+    'rot',
+    ['src/segment.ts', 'return (salt ^ offset) >>> 0', 'return (offset ^ (salt & 0)) >>> 0'],
+    [
+      'src/scanner.ts',
+      'offset, this.target.salt, nextSequence)\n  }\n\n  /** The first row',
+      'offset, 0, nextSequence)\n  }\n\n  /** The first row',
+    ],
+  ),
+  mutant('a damaged end of a sealed segment passes for a torn tail', 'rot', [
+    'src/pass.ts',
+    "  return state === 'active'\n",
+    "  return state === 'active' || bytes > 0\n",
+  ]),
+  mutant('the header of a segment is not compared', 'rot', [
+    'src/pass.ts',
+    'if (decoded.header !== undefined && isSameSegment(decoded.header, segment.header)) return true',
+    'if (segment.header !== undefined || isSameSegment(segment.header, segment.header)) return true',
+  ]),
+  mutant('the CRC of the manifest is not looked at', 'rot', [
+    'src/manifest.ts',
+    'if (view.getUint32(bodyBytes, true) !== kernels.crc(bytes.subarray(0, bodyBytes)))\n',
+    'if (bodyBytes < 0)\n',
+  ]),
+  mutant('a missing segment is passed over', 'rot', [
+    'src/recovery.ts',
+    '    reportMissing(health, segment, entry.bytes, nowMs)\n',
+    '',
+  ]),
+  mutant('damage in a record that can be skipped is not reported', 'rot', [
+    'src/replay.ts',
+    '    this.findings.unreadable(offset, bytes)\n',
+    '',
+  ]),
+  mutant('a repair drops a damaged record instead of deleting its key', 'repair', [
+    'src/repair.ts',
+    'if (place.isDamaged) this.copy.bury(this.source, place, true)',
+    'if (place.isDamaged) return',
+  ]),
+  mutant('a repair publishes before the names of its copies are synced', 'repair', [
+    'src/repair.ts',
+    '      this.syncDirectory()\n      originals',
+    '      originals',
+  ]),
+  mutant('a repair keeps no originals', 'repair', [
+    'src/repair.ts',
+    'originals = keepOriginals(host, directory, this.replacedNames(found))',
+    'originals = keepOriginals(host, directory, this.replacedNames(found).slice(0, 0))',
+  ]),
+]

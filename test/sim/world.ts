@@ -1,0 +1,353 @@
+// The machine that a simulated store runs on: the host interface over a disk in memory, a clock that stands until it
+// is told, syncs that end when they are told, and a beacon of a process that can die.
+import type { Beacon } from '../../src/host/beacon'
+import type { FileHandle, Host } from '../../src/host/host'
+import type { Ground } from '../../src/store'
+import { type Node, SimDirectory, type SimDisk, SimFile } from './disk'
+import { kernelsPool } from './pool'
+import type { Random } from './random'
+
+export const STORE = '/store'
+
+export type CallKind =
+  | 'open'
+  | 'create'
+  | 'read'
+  | 'write'
+  | 'truncate'
+  | 'sync'
+  | 'status'
+  | 'inspect'
+  | 'list'
+  | 'makeDirectory'
+  | 'rename'
+  | 'remove'
+  | 'link'
+  | 'syncDirectory'
+
+/** What befalls a call: it fails, or does a part of its work. */
+export type Fault = { code: string } | { shortBytes: number }
+
+export interface Watcher {
+  /** Before a call; what it returns befalls the call. */
+  before?(kind: CallKind, path: string): Fault | undefined
+  /** After a call that changed the disk. */
+  after?(kind: CallKind, path: string): void
+}
+
+/** Without a stack, which would cost more than all else in a call. */
+export function systemFailure(code: string): Error {
+  const error = Object.create(Error.prototype)
+  return Object.assign(error, { code, message: `${code}: simulated` })
+}
+
+interface Handle {
+  file: SimFile
+  path: string
+  canWrite: boolean
+}
+
+interface Timer {
+  atMs: number
+  run: () => void
+}
+
+/** Mutating calls change what a crash may leave. */
+const MUTATING = new Set<CallKind>([
+  'create',
+  'write',
+  'truncate',
+  'sync',
+  'makeDirectory',
+  'rename',
+  'remove',
+  'link',
+  'syncDirectory',
+])
+
+/** One process's view of a disk. */
+export class World {
+  nowMs = 1_700_000_000_000
+  watcher: Watcher = {}
+  calls = 0
+  /** The process is dead: nothing it does reaches the disk any more. */
+  isDead = false
+  private readonly handles = new Map<FileHandle, Handle>()
+  private lastHandle = 2
+  private timers: Timer[] = []
+  private turns: (() => void)[] = []
+  private syncs: (() => void)[] = []
+  private readonly kernels: Parameters<typeof kernelsPool.own>[0] = []
+  readonly ground: Ground
+
+  constructor(
+    readonly disk: SimDisk,
+    private readonly random: Random,
+  ) {
+    this.ground = { host: this.host(), beacon: lonelyBeacon }
+  }
+
+  get openHandles(): string[] {
+    return [...this.handles.values()].map(({ path }) => path)
+  }
+
+  get syncsInFlight(): number {
+    return this.syncs.length
+  }
+
+  /** Ends the oldest sync under way. */
+  endSync(): void {
+    this.syncs.shift()?.()
+  }
+
+  /** Lets the clock run, and what was to happen meanwhile happen. */
+  advance(ms: number): void {
+    this.nowMs += ms
+    const due = this.timers.filter(({ atMs }) => atMs <= this.nowMs).sort((a, b) => a.atMs - b.atMs)
+    this.timers = this.timers.filter((timer) => !due.includes(timer))
+    for (const { run } of due) run()
+  }
+
+  turn(): void {
+    for (const run of this.turns.splice(0)) run()
+  }
+
+  /** Kills the process: what it has pending stays as it is. */
+  kill(): void {
+    this.isDead = true
+    this.handles.clear()
+    this.timers = []
+    this.turns = []
+    this.syncs = []
+    kernelsPool.giveBack(this.kernels)
+    forgetLocks(this.disk)
+  }
+
+  private call(kind: CallKind, path: string): number | undefined {
+    if (this.isDead) throw systemFailure('EKILLED')
+    this.calls++
+    kernelsPool.own(this.kernels)
+    const fault = this.watcher.before?.(kind, path)
+    if (fault === undefined) return undefined
+    if ('code' in fault) throw systemFailure(fault.code)
+    return fault.shortBytes
+  }
+
+  private done(kind: CallKind, path: string): void {
+    if (MUTATING.has(kind)) this.watcher.after?.(kind, path)
+    kernelsPool.own(this.kernels)
+  }
+
+  private handle(file: FileHandle): Handle {
+    const handle = this.handles.get(file)
+    if (handle === undefined) throw systemFailure('EBADF')
+    return handle
+  }
+
+  private parent(path: string): { directory: SimDirectory; name: string } {
+    const at = path.lastIndexOf('/')
+    const directory = this.disk.find(path.slice(0, at))
+    if (directory === undefined) throw systemFailure('ENOENT')
+    if (directory.kind !== 'directory') throw systemFailure('ENOTDIR')
+    return { directory, name: path.slice(at + 1) }
+  }
+
+  private openFile(path: string, mode: 'read' | 'write' | 'create'): FileHandle {
+    const { directory, name } = this.parent(path)
+    let node: Node | undefined = directory.live.get(name)
+    if (mode === 'create') {
+      if (node !== undefined) throw systemFailure('EEXIST')
+      node = new SimFile()
+      node.links = 1
+      directory.apply({ kind: 'set', name, node })
+    }
+    if (node === undefined) throw systemFailure('ENOENT')
+    if (node.kind !== 'file') throw systemFailure('EISDIR')
+    this.handles.set(++this.lastHandle, { file: node, path, canWrite: mode !== 'read' })
+    return this.lastHandle
+  }
+
+  private sync({ file }: Handle, count: number, fault: unknown): void {
+    if (fault !== undefined) file.lost(count, this.random)
+    else file.synced(count)
+  }
+
+  private host(): Host {
+    return {
+      open: (path, mode) => {
+        const kind = mode === 'create' ? 'create' : 'open'
+        this.call(kind, path)
+        const file = this.openFile(path, mode)
+        this.done(kind, path)
+        return file
+      },
+      close: (file) => {
+        this.handle(file)
+        this.handles.delete(file)
+      },
+      read: (file, into, at, bytes, position) => {
+        const handle = this.handle(file)
+        const short = this.call('read', handle.path)
+        const piece = handle.file.live.bytes.subarray(position, position + Math.min(bytes, short ?? bytes))
+        into.set(piece, at)
+        return piece.length
+      },
+      write: (file, from, at, bytes, position) => {
+        const handle = this.handle(file)
+        if (!handle.canWrite) throw systemFailure('EBADF')
+        const short = this.call('write', handle.path)
+        const count = Math.min(bytes, short ?? bytes)
+        handle.file.apply({ kind: 'write', at: position, bytes: from.slice(at, at + count) })
+        this.done('write', handle.path)
+        return count
+      },
+      truncate: (file, bytes) => {
+        const handle = this.handle(file)
+        this.call('truncate', handle.path)
+        handle.file.apply({ kind: 'truncate', bytes })
+        this.done('truncate', handle.path)
+      },
+      sync: (file) => {
+        const handle = this.handle(file)
+        const { file: node, path } = handle
+        try {
+          this.call('sync', path)
+        } catch (error) {
+          this.sync(handle, node.pending.length, error)
+          throw error
+        }
+        this.sync(handle, node.pending.length, undefined)
+        this.done('sync', path)
+      },
+      syncLater: (file, done) => {
+        const handle = this.handle(file)
+        const target = handle.file.applied
+        let failure: unknown
+        try {
+          this.call('sync', handle.path)
+        } catch (error) {
+          failure = error
+        }
+        this.syncs.push(() => {
+          // What a sync of the same file has taken meanwhile is not taken twice.
+          this.sync(handle, Math.max(0, target - handle.file.settled), failure)
+          this.done('sync', handle.path)
+          if (!this.isDead) done(failure ?? null)
+        })
+      },
+      status: (file) => {
+        const handle = this.handle(file)
+        this.call('status', handle.path)
+        return { bytes: handle.file.live.length, links: handle.file.links }
+      },
+      inspect: (path) => {
+        this.call('inspect', path)
+        const node = this.disk.find(path)
+        if (node === undefined) return undefined
+        const identity = `${this.disk.id}:${node.inode}`
+        return { kind: node.kind, bytes: node.kind === 'file' ? node.live.length : 0, identity }
+      },
+      list: (path) => {
+        this.call('list', path)
+        const node = this.disk.find(path)
+        if (node === undefined) throw systemFailure('ENOENT')
+        if (node.kind !== 'directory') throw systemFailure('ENOTDIR')
+        return [...node.live.keys()]
+      },
+      readLink: () => {
+        throw systemFailure('EINVAL')
+      },
+      openDirectory: () => {
+        throw systemFailure('ENOTSUP')
+      },
+      fileSystemType: () => 0,
+      makeDirectory: (path) => {
+        this.call('makeDirectory', path)
+        const { directory, name } = this.parent(path)
+        const known = directory.live.get(name)
+        if (known?.kind === 'directory') return
+        if (known !== undefined) throw systemFailure('EEXIST')
+        directory.apply({ kind: 'set', name, node: new SimDirectory() })
+        this.done('makeDirectory', path)
+      },
+      rename: (from, to) => {
+        this.call('rename', from)
+        const source = this.parent(from)
+        const target = this.parent(to)
+        const node = source.directory.live.get(source.name)
+        if (node === undefined) throw systemFailure('ENOENT')
+        if (source.directory !== target.directory) throw systemFailure('EXDEV')
+        const replaced = target.directory.live.get(target.name)
+        if (replaced?.kind === 'file' && replaced !== node) replaced.links--
+        source.directory.apply({ kind: 'rename', from: source.name, to: target.name, node })
+        this.done('rename', from)
+      },
+      link: (from, to) => {
+        this.call('link', from)
+        const source = this.parent(from)
+        const target = this.parent(to)
+        const node = source.directory.live.get(source.name)
+        if (node?.kind !== 'file') throw systemFailure('ENOENT')
+        if (target.directory.live.has(target.name)) throw systemFailure('EEXIST')
+        node.links++
+        target.directory.apply({ kind: 'set', name: target.name, node })
+        this.done('link', from)
+      },
+      remove: (path) => {
+        this.call('remove', path)
+        const { directory, name } = this.parent(path)
+        const node = directory.live.get(name)
+        if (node === undefined) throw systemFailure('ENOENT')
+        if (node.kind !== 'file') throw systemFailure('EISDIR')
+        node.links--
+        directory.apply({ kind: 'remove', name })
+        this.done('remove', path)
+      },
+      syncDirectory: (path) => {
+        const node = this.disk.find(path)
+        if (node?.kind !== 'directory') throw systemFailure('ENOENT')
+        try {
+          this.call('syncDirectory', path)
+        } catch (error) {
+          node.doubt(this.random)
+          throw error
+        }
+        node.synced()
+        this.done('syncDirectory', path)
+      },
+      nowMs: () => this.nowMs,
+      random: (bytes) => this.random.bytes(bytes),
+      later: (delayMs, run) => {
+        const timer = { atMs: this.nowMs + delayMs, run }
+        this.timers.push(timer)
+        return () => {
+          this.timers = this.timers.filter((each) => each !== timer)
+        }
+      },
+      soon: (run) => {
+        this.turns.push(run)
+      },
+    }
+  }
+}
+
+/** A process's own list of its locks, which dies with it. */
+function forgetLocks(disk: SimDisk): void {
+  const scope = globalThis as { [key: symbol]: Map<string, unknown> | undefined }
+  const locks = scope[Symbol.for('casky.locks')]
+  for (const identity of locks?.keys() ?? []) if (identity.startsWith(`${disk.id}:`)) locks?.delete(identity)
+}
+
+/** Nobody else is alive. */
+const lonelyBeacon: Beacon = {
+  describeSelf: () => ({ pid: 1, runtime: 'node' }) as ReturnType<Beacon['describeSelf']>,
+  testProcess: () => 'dead',
+  isShared: () => false,
+  lightAbstract: () => undefined,
+  testAbstract: () => 'dead',
+  light: () => ({ release: () => {} }),
+  lockFile: () => undefined,
+  testFile: () => 'dead',
+  answer: () => Promise.resolve('dead'),
+  answerSync: () => 'dead',
+}
