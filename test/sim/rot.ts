@@ -152,6 +152,8 @@ export function overlaid(name: string, other: string, at: number, bytes: number)
     what: `${bytes} bytes from ${at} on are those of ${other}`,
     other,
     keysMax: undefined,
+    // Of a segment without a record there is nothing.
+    shortens: true,
     apply: (disk) => {
       const stray = fileOf(disk, other).live.bytes.slice(at, at + bytes)
       rewrite(disk, name, (content) => {
