@@ -131,30 +131,34 @@ export function listOrUndefined(host: Host, directory: string): string[] | undef
   }
 }
 
-/** Makes a directory's name durable. Where its parent may not be read, that is left to the system. */
-function syncParent(host: Host, directory: string): void {
+// May not be read, or has nothing that could be pending.
+const NOT_TO_BE_SYNCED = new Set(['EACCES', 'EPERM', 'EROFS'])
+
+/**
+ * Makes the names of a directory and of all above it durable. Which of them this process has made doesn't matter: one
+ * before it may have died in between.
+ */
+function syncWayTo(host: Host, directory: string): void {
+  const above = parentOf(directory)
+  if (above === directory) return
+  syncWayTo(host, above)
   try {
-    host.syncDirectory(parentOf(directory))
+    host.syncDirectory(above)
   } catch (cause) {
     const code = systemCode(cause)
     // Deno's refusal has no code.
-    if (code !== undefined && code !== 'EACCES' && code !== 'EPERM') {
-      throw ioError('sync the directory', parentOf(directory), cause)
-    }
+    if (code !== undefined && !NOT_TO_BE_SYNCED.has(code)) throw ioError('sync the directory', above, cause)
   }
 }
 
-/** Makes the directory and those above it, and their names durable. */
+/** Makes the directory and those above it. */
 function makeDirectories(host: Host, directory: string): void {
   try {
     const missing = [directory]
     for (let above = parentOf(directory); host.inspect(above) === undefined; above = parentOf(above)) {
       missing.push(above)
     }
-    for (const each of missing.reverse()) {
-      host.makeDirectory(each)
-      syncParent(host, each)
-    }
+    for (const each of missing.reverse()) host.makeDirectory(each)
   } catch (cause) {
     const code = systemCode(cause)
     if (code === 'ENOTDIR' || code === 'EEXIST') {
@@ -231,9 +235,9 @@ function create(host: Host, kernels: Kernels, directory: string, lock: Lock | un
     secret: host.random(SECRET_BYTES),
     segments: [],
   }
+  // First, so that where there is a manifest there is a way to it.
+  syncWayTo(host, directory)
   publishManifest(host, kernels, directory, manifest)
-  // A crash may have come between making the directory and this, in an open before.
-  syncParent(host, directory)
   return manifest
 }
 

@@ -80,8 +80,8 @@ export const MUTANTS: Mutant[] = [
   ]),
   mutant('the name of a new store is not synced', 'crash', [
     'src/open.ts',
-    '    host.syncDirectory(parentOf(directory))\n',
-    '',
+    '  syncWayTo(host, directory)\n  publishManifest',
+    '  publishManifest',
   ]),
   mutant('a manifest that a killed process left is not made lasting', 'crash', [
     'src/open.ts',
