@@ -2,8 +2,8 @@
 // what the segments say of themselves. It reads headers and the ends of files, changes nothing, and reports what is
 // wrong so far.
 import { isEqual } from './bytes'
-import { CaskyError, ioError, isCaskyError, systemCode } from './errors'
-import { join, MANIFEST, segmentIdOf, segmentName } from './files'
+import { CaskyError, isCaskyError, systemCode } from './errors'
+import { join, MANIFEST, segmentName } from './files'
 import {
   Findings,
   REMEDY_FOREIGN,
@@ -13,7 +13,7 @@ import {
   REMEDY_UNKNOWN,
 } from './findings'
 import type { Health } from './health'
-import type { FileHandle, Host } from './host/host'
+import type { Host } from './host/host'
 import type { Kernels } from './kernels'
 import { isKeptAside, Leftovers, UNNAMED } from './leftovers'
 import { type Manifest, type ManifestEntry, readManifest, salvageHeaders } from './manifest'
@@ -21,23 +21,12 @@ import { type Expected, expectedOf } from './pass'
 import { lastSequenceOffset, sealAtEnd, solveSalt } from './salt'
 import {
   isSameSegment,
-  readSegmentHeader,
   SEGMENT_HEADER_BYTES,
   SEGMENT_LENGTH_MAX,
-  type Seal,
   type SegmentHeader,
   STORE_ID_BYTES,
 } from './segment'
-
-export interface SegmentFile {
-  name: string
-  /** As in its name. */
-  id: number
-  path: string
-  bytes: number
-  identity: string
-  header: SegmentHeader | undefined
-}
+import { type SegmentFile, SegmentFiles } from './segment-files'
 
 export interface Enlisted {
   entry: ManifestEntry
@@ -72,8 +61,7 @@ const UNKNOWN_STORE_ID = new Uint8Array(STORE_ID_BYTES)
 
 class Caller {
   private readonly claimed = new Set<SegmentFile>()
-  private files: SegmentFile[] = []
-  private byId = new Map<number, SegmentFile>()
+  private readonly files: SegmentFiles
   /** Ids of segments whose place a copy has taken, and that only a crash kept from being removed. */
   private replaced = new Set<number>()
   private readonly nowMs: number
@@ -85,11 +73,10 @@ class Caller {
     private readonly health: Health,
   ) {
     this.nowMs = host.nowMs()
+    this.files = new SegmentFiles(host, kernels, directory)
   }
 
   call(): RollCall {
-    this.files = this.listFiles()
-    this.byId = new Map(this.files.map((file) => [file.id, file]))
     const { manifest, state } = this.readManifest()
     const salvaged = state === 'damaged' ? salvageHeaders(this.host, this.kernels, this.directory) : []
     const storeId = manifest?.storeId ?? this.commonStoreId(salvaged)
@@ -99,7 +86,7 @@ class Caller {
     const segments = found.length === 0 ? named : [...named, ...found].sort(bySequence)
     const manifestState = state === 'sound' && found.length > 0 ? 'older' : state
     if (manifestState !== 'sound') this.decideAll(segments)
-    const rest = this.files.filter((file) => !this.claimed.has(file))
+    const rest = this.files.all.filter((file) => !this.claimed.has(file))
     const leftovers = [...garbage, ...rest.filter(({ bytes }) => bytes <= SEGMENT_HEADER_BYTES)]
     const aside = rest.filter(({ bytes }) => bytes > SEGMENT_HEADER_BYTES)
     for (const file of aside) this.reportAside(file, storeId)
@@ -111,45 +98,12 @@ class Caller {
     new Findings(this.health, path, 0, this.nowMs).report(0, bytes, reason, remedy)
   }
 
-  /** Regular files with a segment's name; a link is never followed. */
-  private listFiles(): SegmentFile[] {
-    return this.host.list(this.directory).flatMap((name) => {
-      const id = segmentIdOf(name)
-      if (id === undefined) return []
-      const path = join(this.directory, name)
-      const found = this.host.inspect(path)
-      if (found?.kind !== 'file') return []
-      const { bytes, identity } = found
-      const header = this.withFile(path, (file) => this.headerOf(file, path))
-      return [{ name, id, path, bytes, identity, header }]
-    })
-  }
-
-  private headerOf(file: FileHandle, path: string): SegmentHeader | undefined {
-    return readSegmentHeader(this.host, this.kernels, file, path).header
-  }
-
-  /** `undefined` also where the file is gone since it was listed: a live writer may have removed it. */
-  private withFile<T>(path: string, use: (file: FileHandle) => T): T | undefined {
-    try {
-      const file = this.host.open(path, 'read')
-      try {
-        return use(file)
-      } finally {
-        this.host.close(file)
-      }
-    } catch (cause) {
-      if (systemCode(cause) === 'ENOENT') return undefined
-      throw ioError('read a segment', path, cause)
-    }
-  }
-
   private readManifest(): { manifest: Manifest | undefined; state: ManifestState } {
     const { host, kernels, directory } = this
     const path = join(directory, MANIFEST)
     const found = host.inspect(path)
     if (found === undefined) {
-      if (this.files.length === 0) {
+      if (this.files.all.length === 0) {
         throw new CaskyError('CASKY_NOT_FOUND', `there is no store here: ${directory}`, { path: directory })
       }
       this.report(path, 0, 'the manifest is missing beside its segments', REMEDY_MANIFEST)
@@ -173,7 +127,7 @@ class Caller {
   private isDamage(error: unknown): boolean {
     if (!isCaskyError(error)) return false
     if (error.code === 'CASKY_CORRUPT') return true
-    if (error.code === 'CASKY_NOT_A_STORE') return this.files.some(({ header }) => header !== undefined)
+    if (error.code === 'CASKY_NOT_A_STORE') return this.files.all.some(({ header }) => header !== undefined)
     return error.code === 'CASKY_IO' && systemCode(error.cause) === undefined
   }
 
@@ -181,7 +135,7 @@ class Caller {
   private commonStoreId(salvaged: SegmentHeader[]): Uint8Array | undefined {
     const counts = new Map<string, { storeId: Uint8Array; count: number }>()
     let most: { storeId: Uint8Array; count: number } | undefined
-    for (const header of [...salvaged, ...this.files.map((file) => file.header)]) {
+    for (const header of [...salvaged, ...this.files.all.map((file) => file.header)]) {
       if (header === undefined) continue
       const { storeId } = header
       const counted = counts.get(storeId.join()) ?? { storeId, count: 0 }
@@ -206,7 +160,7 @@ class Caller {
   private fileOf(header: SegmentHeader): SegmentFile | undefined {
     const own = this.ownFileOf(header)
     if (own?.header !== undefined && isSameSegment(own.header, header)) return this.claim(own)
-    const other = this.files.find(
+    const other = this.files.all.find(
       (file) => !this.claimed.has(file) && file.header !== undefined && isSameSegment(file.header, header),
     )
     return other === undefined ? undefined : this.claim(other)
@@ -219,7 +173,7 @@ class Caller {
   }
 
   private ownFileOf({ id }: SegmentHeader): SegmentFile | undefined {
-    return this.byId.get(id)
+    return this.files.named(id)
   }
 
   private claim(file: SegmentFile): SegmentFile {
@@ -238,7 +192,7 @@ class Caller {
   private claimLeftovers(manifest: Manifest): SegmentFile[] {
     const named = new Set(manifest.segments.map(({ header }) => header.id))
     const leftovers = new Leftovers(this.host, this.kernels, this.directory, manifest)
-    return this.files
+    return this.files.all
       .filter((file) => !this.claimed.has(file) && !named.has(file.id) && leftovers.isGarbage(file))
       .map((file) => this.claim(file))
   }
@@ -265,10 +219,10 @@ class Caller {
     }
     for (const header of headers) if (header.copies === undefined) add(header)
     const copies = headers
-      .filter((header) => header.copies !== undefined && this.isFinished(header))
+      .filter((header) => header.copies !== undefined && this.files.isFinished(header))
       .map(activeEntry)
-      .map((entry) => ({ entry, expected: expectedOf(entry), file: this.holderOf(entry.header) }))
-    for (const file of this.files) {
+      .map((entry) => ({ entry, expected: expectedOf(entry), file: this.files.holderOf(entry.header) }))
+    for (const file of this.files.all) {
       if (this.claimed.has(file) || file.header !== undefined || file.bytes <= SEGMENT_HEADER_BYTES) continue
       if (manifest !== undefined && file.id < manifest.nextSegmentId) continue
       if (this.replaced.has(file.id)) continue
@@ -286,7 +240,7 @@ class Caller {
       if (header.copies === undefined) continue
       const { segmentId } = header.copies
       const isEnd = header.previous.id === segmentId
-      if (present.has(segmentId) && !(isEnd && this.isFinished(header))) continue
+      if (present.has(segmentId) && !(isEnd && this.files.isFinished(header))) continue
       add(header)
       // There may be copies of copies.
       if (found.at(-1)?.file !== undefined) present.add(header.id)
@@ -300,24 +254,11 @@ class Caller {
     for (const header of headers) {
       const id = header.copies?.segmentId
       if (id === undefined || header.previous.id === id) continue
-      const origin = this.files.find((file) => (file.header?.id ?? file.id) === id)
-      if (origin === undefined || this.claimed.has(origin) || !this.isFinished(header)) continue
+      const origin = this.files.all.find((file) => (file.header?.id ?? file.id) === id)
+      if (origin === undefined || this.claimed.has(origin) || !this.files.isFinished(header)) continue
       if (isKeptAside(this.host, this.directory, origin)) ids.add(id)
     }
     return ids
-  }
-
-  private isFinished(header: SegmentHeader): boolean {
-    const file = this.holderOf(header)
-    return file !== undefined && this.sealOf(file, header.salt) !== undefined
-  }
-
-  private holderOf(header: SegmentHeader): SegmentFile | undefined {
-    return this.files.find((file) => file.header !== undefined && isSameSegment(file.header, header))
-  }
-
-  private sealOf({ path, bytes }: SegmentFile, salt: number): Seal | undefined {
-    return this.withFile(path, (file) => sealAtEnd(this.host, this.kernels, file, bytes, salt))
   }
 
   private unnamedHeaders(
@@ -327,7 +268,7 @@ class Caller {
   ): SegmentHeader[] {
     const headers = new Map<number, SegmentHeader>()
     // What is claimed already is named, or garbage.
-    const files = this.files.filter((file) => !this.claimed.has(file))
+    const files = this.files.all.filter((file) => !this.claimed.has(file))
     for (const header of [...salvaged, ...files.map((file) => file.header)]) {
       if (header === undefined || storeId === undefined || !isEqual(header.storeId, storeId)) continue
       // What the manifest doesn't name of those that it could, a later one has dropped.
@@ -348,7 +289,7 @@ class Caller {
     others: Enlisted[],
   ): SegmentHeader | undefined {
     const { host, kernels } = this
-    const solved = this.withFile(file.path, (handle) => {
+    const solved = this.files.withFile(file.path, (handle) => {
       const salt = solveSalt(host, kernels, handle, file.bytes)
       if (salt === undefined) return undefined
       const seal = sealAtEnd(host, kernels, handle, file.bytes, salt)
@@ -396,7 +337,7 @@ class Caller {
     if (expected.bytes !== undefined) return expected
     const { header } = entry
     if (file !== undefined) {
-      const seal = this.sealOf(file, header.salt)
+      const seal = this.files.sealOf(file, header.salt)
       if (seal !== undefined && isPlausible(seal.lastSequence, header))
         return { bytes: file.bytes, records: seal.records, lastSequence: seal.lastSequence }
     }
@@ -417,7 +358,7 @@ class Caller {
   private nextSegmentId(manifest: Manifest | undefined, segments: Enlisted[]): number {
     let last = (manifest?.nextSegmentId ?? 1) - 1
     for (const { entry } of segments) last = Math.max(last, entry.header.id, entry.header.previous.id)
-    for (const { id, header } of this.files) last = Math.max(last, id, header?.id ?? 0)
+    for (const { id, header } of this.files.all) last = Math.max(last, id, header?.id ?? 0)
     return last + 1
   }
 }

@@ -17,6 +17,7 @@ const FLOORS: string[][] = [
     'ledger',
     'leftovers',
     'pass',
+    'segment-files',
     'rollcall',
     'salt',
     'survey',
