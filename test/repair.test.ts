@@ -469,6 +469,28 @@ describe('the manifest lost after the end of a segment was copied into one of it
     expect(entries).toEqual(expected)
   })
 
+  test('and something stands behind its seal: the segment that was made after it tells that it was finished', async () => {
+    const path = freshStore()
+    const first = openSync(path)
+    first.putSync('a', '1')
+    const directory = killedCopy(path)
+    first.closeSync()
+    const db = openSync(directory) // copies the end
+    db.putSync('b', '2')
+    db.closeSync()
+    const [, copy] = segmentsOf(directory)
+    append(copy, Buffer.alloc(700, 1))
+    rmSync(manifestOf(directory))
+    const { report, entries } = await mend(directory)
+    expect(report.lost).toEqual([])
+    expect(entries).toEqual(
+      new Map([
+        ['a', '1'],
+        ['b', '2'],
+      ]),
+    )
+  })
+
   test.each([
     // Its last record: there is a seal of 45 bytes behind it.
     ['is damaged', (file: string) => flipBit(file, (statSync(file).size - 45 - 30) * 8)],
