@@ -478,8 +478,9 @@ describe('the manifest lost after the end of a segment was copied into one of it
     const db = openSync(directory) // copies the end
     db.putSync('b', '2')
     db.closeSync()
-    const [, copy] = segmentsOf(directory)
+    const [origin, copy] = segmentsOf(directory)
     append(copy, Buffer.alloc(700, 1))
+    truncate(origin, 100) // The end had never reached the disk.
     rmSync(manifestOf(directory))
     const { report, entries } = await mend(directory)
     expect(report.lost).toEqual([])
