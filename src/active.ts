@@ -102,7 +102,10 @@ export class ActiveSegment {
     segment.bytes += bytes
   }
 
-  /** Takes back what lies behind the first `bytes`. Where that fails it is unknown what is there: poisons, and throws. */
+  /**
+   * Takes back what lies behind the first `bytes`, on disk too: whoever is told of a refusal must not meet the write
+   * again after a power cut. Where that fails it is unknown what is there: poisons, and throws.
+   */
   cutBack(bytes: number): void {
     const { segment } = this
     invariant(bytes <= segment.bytes, 'a cut shortens')
@@ -120,6 +123,7 @@ export class ActiveSegment {
       this.rooms.health.poisoned ??= error
       throw error
     }
+    if (this.rooms.health.poisoned === undefined) this.sync()
   }
 
   private syncFailed(cause: unknown): CaskyError {

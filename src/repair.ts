@@ -58,6 +58,11 @@ function isLoss({ remedy, firstSequence, lastSequence }: Damage): boolean {
   return firstSequence === undefined || lastSequence === undefined || lastSequence >= firstSequence
 }
 
+/** Its end may be in memory only, and syncing it prove nothing: it is copied (see relog). */
+function isUncertified({ expected, read }: Surveyed): boolean {
+  return expected.bytes === undefined && (read.certifiedBytes ?? read.bytes) < read.bytes
+}
+
 export function* repair(
   host: Host,
   directory: string,
@@ -106,6 +111,7 @@ class Repair {
     const { host, kernels, directory, health } = this
     const found = yield* this.look()
     if (health.damage.length === 0) return this.report(found.segments.map(entryOf), true, false, undefined)
+    for (const segment of found.segments) segment.isDamaged ||= isUncertified(segment)
     if (found.storeId === undefined && !found.segments.some(({ file }) => file !== undefined)) {
       throw new CaskyError(
         'CASKY_CORRUPT',

@@ -769,7 +769,6 @@ test('a segment behind one that was written anew keeps its place, without manife
   const { directory } = RICH()
   const h = logOf(directory).find(({ key }) => key.toString() === 'h')
   if (h === undefined) throw new Error('no record')
-  // Not ended: no seal tells its sequence numbers.
   const db = openSync(directory)
   db.putSync('a', 'the very last a')
   const killed = killedCopy(directory)
@@ -778,8 +777,22 @@ test('a segment behind one that was written anew keeps its place, without manife
   const { entries } = await mend(killed)
   expect(entries.get('a')).toBe('the very last a')
   rmSync(manifestOf(killed))
-  overwrite(join(killed, '0000000006.data'), 0, Buffer.alloc(96))
+  overwrite(segmentsOf(killed).at(-1) ?? '', 0, Buffer.alloc(96))
   expect((await mend(killed)).entries).toEqual(entries)
+})
+
+test('what no record certifies is copied, so that it is there to stay', async () => {
+  const { directory } = RICH()
+  const db = openSync(directory)
+  db.putSync('last', 'of all')
+  const killed = killedCopy(directory)
+  db.closeSync()
+  const tail = segmentsOf(killed).at(-1) ?? ''
+  flipBit(segmentsOf(killed)[0], 120 * 8)
+  const { report, entries } = await mend(killed)
+  expect(entries.get('last')).toBe('of all')
+  expect(report.rewritten.map(({ from }) => from)).toContain(tail)
+  expect(existsSync(join(killed, 'damaged-1', basename(tail)))).toBe(true)
 })
 
 test('what is missing at the end of a segment of which nothing tells the end is told by the numbers', async () => {

@@ -37,6 +37,8 @@ export function faultsFrom(
     }
     if (call !== first && call !== second) return undefined
     const code = random.pick(CODES[kind])
-    return code === 'SHORT' ? { shortBytes: 1 + random.below(40) } : { code }
+    if (code === 'SHORT') return { share: random.next() }
+    // Some systems fail with a part written.
+    return { code, share: random.chance(0.5) ? random.next() : 0 }
   }
 }

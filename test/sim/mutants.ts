@@ -113,16 +113,16 @@ export const MUTANTS: Mutant[] = [
     '    done += written',
     '    done = bytes',
   ]),
-  mutant(
-    'a failed write is not cut back',
-    'fault',
-    ['src/active.ts', '      this.cutBack(segment.bytes)\n      throw ioError', '      throw ioError'],
-    [
-      'src/active.ts',
-      '    segment.bytes += bytes\n',
-      '    segment.bytes = Math.max(segment.bytes + bytes, this.rooms.host.status(this.file).bytes)\n',
-    ],
-  ),
+  mutant('a failed write is not cut back', 'fault', [
+    'src/active.ts',
+    '      this.cutBack(segment.bytes)\n      throw ioError',
+    '      throw ioError',
+  ]),
+  mutant('a cut is not synced before the write is refused', 'fault', [
+    'src/active.ts',
+    '    if (this.rooms.health.poisoned === undefined) this.sync()\n  }\n\n  private syncFailed',
+    '  }\n\n  private syncFailed',
+  ]),
   mutant('a refused group stays in memory', 'fault', [
     'src/writer.ts',
     '    this.usedBytes = 0\n    this.memtable.clear()\n    this.rooms.log.nextSequence',

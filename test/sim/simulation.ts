@@ -13,6 +13,8 @@ import { type CallKind, type Fault, STORE, World } from './world'
 export interface Plan {
   /** Crashes by chance at each call, beside the plain ones; none at all where undefined. */
   crashesPerCall: number | undefined
+  /** The first call at which there are crashes; from the first on where undefined. */
+  crashesFrom?: number
   /** What befalls a call, counted from 1. */
   fault?: (call: number, kind: CallKind) => Fault | undefined
 }
@@ -104,7 +106,8 @@ export class Simulation {
   private crashHere(kind: CallKind, path: string): void {
     const { crashesPerCall } = this.plan
     this.tally.calls++
-    if (crashesPerCall === undefined || this.violation !== undefined || path.includes('/LOCK')) return
+    if (crashesPerCall === undefined || this.calls < (this.plan.crashesFrom ?? 0)) return
+    if (this.violation !== undefined || path.includes('/LOCK')) return
     const { history, world, oracle, random } = this
     const where = `a crash after ${kind} ${path} (call ${this.calls}, step ${this.step})`
     try {

@@ -25,8 +25,8 @@ export type CallKind =
   | 'link'
   | 'syncDirectory'
 
-/** What befalls a call: it fails, or does a part of its work. */
-export type Fault = { code: string } | { shortBytes: number }
+/** What befalls a call: it fails, or does a share of its work, or both. */
+export type Fault = { code: string; share?: number } | { share: number }
 
 export interface Watcher {
   /** Before a call; what it returns befalls the call. */
@@ -123,14 +123,27 @@ export class World {
     forgetLocks(this.disk)
   }
 
-  private call(kind: CallKind, path: string): number | undefined {
+  /** Returns what befalls a read or write; throws what befalls any other call. */
+  private transfer(kind: 'read' | 'write', path: string, bytes: number): { count: number; code?: string } {
+    const fault = this.begin(kind, path)
+    if (fault === undefined) return { count: bytes }
+    const share = fault.share ?? ('code' in fault ? 0 : 1)
+    // A short count is no error, and makes some progress.
+    const least = 'code' in fault ? 0 : 1
+    const count = Math.max(Math.min(least, bytes), Math.floor(bytes * share))
+    return 'code' in fault ? { count, code: fault.code } : { count }
+  }
+
+  private call(kind: CallKind, path: string): void {
+    const fault = this.begin(kind, path)
+    if (fault !== undefined && 'code' in fault) throw systemFailure(fault.code)
+  }
+
+  private begin(kind: CallKind, path: string): Fault | undefined {
     if (this.isDead) throw systemFailure('EKILLED')
     this.calls++
     kernelsPool.own(this.kernels)
-    const fault = this.watcher.before?.(kind, path)
-    if (fault === undefined) return undefined
-    if ('code' in fault) throw systemFailure(fault.code)
-    return fault.shortBytes
+    return this.watcher.before?.(kind, path)
   }
 
   private done(kind: CallKind, path: string): void {
@@ -187,18 +200,21 @@ export class World {
       },
       read: (file, into, at, bytes, position) => {
         const handle = this.handle(file)
-        const short = this.call('read', handle.path)
-        const piece = handle.file.live.bytes.subarray(position, position + Math.min(bytes, short ?? bytes))
+        const { count, code } = this.transfer('read', handle.path, bytes)
+        if (code !== undefined) throw systemFailure(code)
+        const piece = handle.file.live.bytes.subarray(position, position + count)
         into.set(piece, at)
         return piece.length
       },
       write: (file, from, at, bytes, position) => {
         const handle = this.handle(file)
         if (!handle.canWrite) throw systemFailure('EBADF')
-        const short = this.call('write', handle.path)
-        const count = Math.min(bytes, short ?? bytes)
-        handle.file.apply({ kind: 'write', at: position, bytes: from.slice(at, at + count) })
-        this.done('write', handle.path)
+        const { count, code } = this.transfer('write', handle.path, bytes)
+        if (count > 0) {
+          handle.file.apply({ kind: 'write', at: position, bytes: from.slice(at, at + count) })
+          this.done('write', handle.path)
+        }
+        if (code !== undefined) throw systemFailure(code)
         return count
       },
       truncate: (file, bytes) => {
