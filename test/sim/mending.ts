@@ -2,10 +2,11 @@
 import type { Casky } from '../../src/index'
 import { Kernels } from '../../src/kernels'
 import { readManifest } from '../../src/manifest'
+import { SEGMENT_HEADER_BYTES } from '../../src/segment'
 import { openSyncOn } from '../../src/store'
 import { checkSteps, repairSteps } from '../../src/upkeep'
 import { choices, crashed, imageOf } from './crash'
-import type { SimDisk } from './disk'
+import type { Node, SimDisk } from './disk'
 import { faultsFrom } from './faults'
 import { isLive } from './model'
 import { type Tally, Violation } from './oracle'
@@ -127,6 +128,16 @@ export class Mending {
     }
   }
 
+  /** Every file that held something is where it was, or in a directory of originals. */
+  private expectOriginals(before: SimDisk, after: SimDisk): void {
+    const is = hashesIn(after)
+    for (const [path, hash] of hashesIn(before)) {
+      const name = path.slice(path.lastIndexOf('/') + 1)
+      const isKept = [...is].some(([other, its]) => its === hash && other.endsWith(`/${name}`))
+      if (!isKept) this.fail(`${path} is not kept`)
+    }
+  }
+
   /** The store after a repair that nothing disturbs; undefined where nothing of it can be read. */
   private repairedFrom(disk: SimDisk, when = ''): Repaired | undefined {
     const world = this.worldOn(this.copyOf(disk))
@@ -141,6 +152,8 @@ export class Mending {
     }
     if (world.openHandles.length > 0) this.fail(`${when}repair leaves open: ${world.openHandles.join(', ')}`)
     world.kill()
+    // What a crash left of an earlier repair's copies may go.
+    if (when === '') this.expectOriginals(disk, world.disk)
     const after = this.see(this.copyOf(world.disk))
     if (after === undefined) this.fail(`${when}the repaired store does not open`)
     if (after.damage.length > 0) this.fail(`${when}the repaired store is damaged: ${after.damage.join('; ')}`)
@@ -299,4 +312,18 @@ function keysThatDiffer(a: Contents, b: Contents): string[] {
 
 function isSame(a: Contents, b: Contents): boolean {
   return keysThatDiffer(a, b).length === 0
+}
+
+/** What stands in each segment and manifest, by its path; headers alone hold nothing. */
+function hashesIn(disk: SimDisk): Map<string, string> {
+  const found = new Map<string, string>()
+  const visit = (node: Node, path: string): void => {
+    if (node.kind === 'directory') {
+      for (const [name, child] of node.live) visit(child, `${path}/${name}`)
+    } else if (/(\.data|MANIFEST)$/.test(path) && node.live.length > SEGMENT_HEADER_BYTES) {
+      found.set(path, node.live.hash.join('.'))
+    }
+  }
+  visit(disk.root, '')
+  return found
 }

@@ -123,6 +123,12 @@ export const MUTANTS: Mutant[] = [
     '    if (this.rooms.health.poisoned === undefined) this.sync()\n  }\n\n  private syncFailed',
     '  }\n\n  private syncFailed',
   ]),
+  mutant('a refused write poisons the store', 'fault', [
+    'src/active.ts',
+    '      this.cutBack(segment.bytes)\n      throw ioError',
+    '      this.cutBack(segment.bytes)\n      throw this.syncFailed(cause)\n      throw ioError',
+  ]),
+  mutant('closing keeps the lock', 'crash', ['src/casky.ts', '      writing?.lock.release()\n', '']),
   mutant('a refused group stays in memory', 'fault', [
     'src/writer.ts',
     '    this.usedBytes = 0\n    this.memtable.clear()\n    this.rooms.log.nextSequence',

@@ -23,6 +23,8 @@ export interface Plan {
 const REFUSED = new Set(['CASKY_NO_SPACE', 'CASKY_IO', 'CASKY_CLOSED'])
 const UNKNOWN = 'CASKY_POISONED'
 const TURNS_MAX = 10_000
+/** After an error in one of these it may be unknown what is on disk. */
+const POISONING: CallKind[] = ['sync', 'truncate', 'syncDirectory', 'status']
 
 export async function simulate(trace: Trace, plan: Plan, tally: Tally): Promise<Violation | undefined> {
   const run = new Simulation(trace, plan, tally)
@@ -56,6 +58,8 @@ export class Simulation {
   private callsBefore = 0
   /** No more faults. */
   private isHealed = false
+  /** The kinds of calls that faults have befallen since the process began. */
+  private befallen = new Set<CallKind>()
   /** What a call of the disk was asked for before this process. */
   private get calls(): number {
     return this.callsBefore + this.world.calls
@@ -83,7 +87,10 @@ export class Simulation {
 
   private befall(kind: CallKind): Fault | undefined {
     const fault = this.isHealed ? undefined : this.plan.fault?.(this.calls, kind)
-    if (fault !== undefined) this.tally.faults++
+    if (fault !== undefined) {
+      this.tally.faults++
+      this.befallen.add(kind)
+    }
     return fault
   }
 
@@ -152,6 +159,13 @@ export class Simulation {
 
   /** Closed, and opened by a process that meets no errors. */
   private async end(): Promise<void> {
+    // A sync that is under way may fail still.
+    await this.settle()
+    await this.stopIfDoubted()
+    this.isHealed = true
+    this.goOn()
+    this.stopIfViolated()
+    this.isHealed = this.db?.health().poisoned === undefined
     await this.close()
     await this.stopIfDoubted()
     if (this.plan.fault !== undefined) {
@@ -161,6 +175,22 @@ export class Simulation {
       await this.close()
     }
     this.world.kill()
+  }
+
+  /** Where all is well again, the process that met the errors writes on, unless it can't know what is on disk. */
+  private goOn(): void {
+    const { db } = this
+    if (this.plan.fault === undefined || db === undefined) return
+    const { poisoned } = db.health()
+    if (poisoned === undefined) {
+      const value = this.valueOf('last', 30)
+      this.write([{ key: 'last', value, expiresAtMs: undefined }], true, {
+        later: () => db.put('last', value),
+        now: () => db.putSync('last', value),
+      })
+    } else if (!POISONING.some((kind) => this.befallen.has(kind))) {
+      throw new Violation('D7 errors are typed', `poisoned without a reason: ${poisoned.message}`)
+    }
   }
 
   /** A store to be hurt: what the trace leaves, closed or killed. */
@@ -270,7 +300,10 @@ export class Simulation {
       case 'reopen':
         await this.close()
         this.stopIfViolated()
-        return this.restart(this.world.disk, this.history.kept)
+        if (this.mayFail) return this.restart(this.world.disk, this.history.kept)
+        // In the same process, which must have given back all that it held.
+        this.owed = this.history.kept
+        return this.open()
       case 'kill':
         await this.drain()
         return this.restart(this.world.disk, this.history.kept)
@@ -423,6 +456,7 @@ export class Simulation {
   private restart(disk: SimDisk, owed: number): void {
     const { nowMs } = this.world
     this.callsBefore += this.world.calls
+    this.befallen = new Set()
     this.world.kill()
     this.world = this.boot(disk, nowMs)
     this.db = undefined
