@@ -6,7 +6,8 @@ import { CaskyError, ioError, systemCode } from './errors'
 import { isDamagedName, join, MANIFEST_NEXT, segmentIdOf, segmentName } from './files'
 import { REMEDY_UNNAMED } from './findings'
 import type { Health } from './health'
-import type { Host } from './host/host'
+import type { FileHandle, Host } from './host/host'
+import { readFully } from './io'
 import type { Kernels } from './kernels'
 import { type Manifest, type ManifestEntry, readManifest } from './manifest'
 import { isSameSegment, readSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
@@ -38,15 +39,37 @@ export function unnamedSegments(host: Host, directory: string, manifest: Manifes
   })
 }
 
-/** Whether a repair has given the same file a second name where it keeps originals. */
-export function isKeptAside(
-  host: Host,
-  directory: string,
-  { name, identity }: Pick<UnnamedSegment, 'name' | 'identity'>,
-): boolean {
-  return host
-    .list(directory)
-    .some((each) => isDamagedName(each) && host.inspect(join(directory, each, name))?.identity === identity)
+type Kept = Pick<UnnamedSegment, 'name' | 'path' | 'bytes' | 'identity'>
+
+/** Whether the same file has a second name where a repair keeps originals, or a copy there, where names were refused. */
+export function isKeptAside(host: Host, directory: string, file: Kept): boolean {
+  return host.list(directory).some((each) => {
+    if (!isDamagedName(each)) return false
+    const path = join(directory, each, file.name)
+    const found = host.inspect(path)
+    if (found?.kind !== 'file') return false
+    return found.identity === file.identity || (found.bytes === file.bytes && isCopy(host, path, file))
+  })
+}
+
+const PIECE_BYTES = 0x1_0000
+
+function isCopy(host: Host, path: string, file: Kept): boolean {
+  const opened: FileHandle[] = []
+  try {
+    for (const each of [path, file.path]) opened.push(host.open(each, 'read'))
+    const [ours, its] = [new Uint8Array(PIECE_BYTES), new Uint8Array(PIECE_BYTES)]
+    for (let done = 0; done < file.bytes; done += PIECE_BYTES) {
+      const count = readFully(host, opened[0], ours, 0, PIECE_BYTES, done)
+      if (readFully(host, opened[1], its, 0, PIECE_BYTES, done) !== count) return false
+      if (!isEqual(ours.subarray(0, count), its.subarray(0, count))) return false
+    }
+    return true
+  } catch (cause) {
+    throw ioError('compare with the original', path, cause)
+  } finally {
+    for (const each of opened) host.close(each)
+  }
 }
 
 /** What can be told of the files that a manifest doesn't name; looks at the disk once it has to. */

@@ -1,5 +1,5 @@
-// The end of the log: which segment is written to. One is made by the first write, so that opening a store and reading
-// it changes nothing; it is sealed when it is full or the store closes, and never written to again.
+// The end of the log: which segment is written to. One is made by the first write, so that opening a store that was
+// closed, and reading it, changes nothing; it is sealed when it is full or the store closes, and never written to again.
 import { ActiveSegment, createSegmentFile, discardSegmentFile, type RecordHead } from './active'
 import type { Catalog, Segment } from './catalog'
 import { CaskyError, invariant, ioError } from './errors'

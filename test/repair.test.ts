@@ -925,5 +925,12 @@ describe('the originals', () => {
     const { originals } = await repairOn(ground, directory, undefined)
     for (const [name, bytes] of filesOf(originals ?? '')) expect(bytes).toBe(before.get(name))
     expect(soundEntries(directory)).toEqual(expected)
+    // A crash before the old names were removed: they say nothing that is not kept.
+    for (const name of readdirSync(originals ?? '').filter((each) => each.endsWith('.data'))) {
+      cpSync(join(originals ?? '', name), join(directory, name))
+    }
+    openSync(directory, { strict: true }).closeSync()
+    expect(soundEntries(directory)).toEqual(expected)
+    expect((await repair(directory)).wasSound).toBe(true)
   })
 })

@@ -44,10 +44,6 @@ export class History {
     return this.operations.length - 1
   }
 
-  outcomeOf(place: number): Outcome {
-    return this.operations[place].outcome
-  }
-
   settle(place: number, outcome: Outcome): void {
     this.operations[place].outcome = outcome
     // A refused one was never there: what comes behind it is built without it.
