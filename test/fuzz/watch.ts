@@ -67,9 +67,9 @@ function noteOpen(given: unknown, flags: unknown, handle: number): void {
   if (isWriting) noteChange('openSync', given)
   const opened = untouched.readlinkSync(`/proc/self/fd/${handle}`)
   if (isInside(opened) || opened.startsWith('/proc/') || given.startsWith('/proc/')) return
-  // The directory that holds the store is synced, so that its name lasts.
-  const isParent = fence.roots.some((root) => dirname(root) === opened)
-  if (!(isParent && !isWriting)) faults.push(`a file outside of the store is opened: ${given} is ${opened}`)
+  // The directories on the way to a new store are synced, so that its name lasts.
+  const isOnTheWay = fence.roots.some((root) => opened === '/' || root.startsWith(`${opened}/`))
+  if (!(isOnTheWay && !isWriting)) faults.push(`a file outside of the store is opened: ${given} is ${opened}`)
 }
 
 const open = real.openSync
