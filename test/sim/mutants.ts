@@ -283,11 +283,6 @@ export const MUTANTS: Mutant[] = [
     'if (place.isDamaged) this.copy.bury(this.source, place, true)',
     'if (place.isDamaged) return',
   ]),
-  mutant('a repair publishes before the names of its copies are synced', 'repair', [
-    'src/repair.ts',
-    '      this.syncDirectory()\n      originals',
-    '      originals',
-  ]),
   mutant('a repair keeps no originals', 'repair', [
     'src/repair.ts',
     'originals = keepOriginals(host, directory, this.replacedNames(found))',
