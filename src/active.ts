@@ -4,7 +4,7 @@ import type { Segment } from './catalog'
 import { CaskyError, invariant, ioError } from './errors'
 import type { Health } from './health'
 import type { FileHandle, Host } from './host/host'
-import { writeFully } from './io'
+import { tryRemove, writeFully } from './io'
 import type { Kernels } from './kernels'
 import {
   encodeSealValue,
@@ -56,11 +56,7 @@ export function createSegmentFile(
 
 export function discardSegmentFile(host: Host, file: FileHandle, path: string): void {
   host.close(file)
-  try {
-    host.remove(path)
-  } catch {
-    // It is in no manifest, so the next open removes it.
-  }
+  tryRemove(host, path)
 }
 
 export class ActiveSegment {

@@ -14,7 +14,7 @@ import {
 } from '../assembly/layout'
 import { CaskyError, invariant, ioError } from './errors'
 import type { FileHandle, Host } from './host/host'
-import { readFully, writeFully } from './io'
+import { readFully, tryRemove, writeFully } from './io'
 import { Kernels } from './kernels'
 import type { ManifestEntry } from './manifest'
 import {
@@ -173,11 +173,7 @@ export class SegmentCopy {
     try {
       host.close(file)
     } finally {
-      try {
-        host.remove(path)
-      } catch {
-        // As said above.
-      }
+      tryRemove(host, path)
     }
   }
 

@@ -1,4 +1,5 @@
-// Whole reads and writes over a host whose single calls may do less than asked.
+// Whole reads and writes over a host whose single calls may do less than asked; and what is done to a path in one go.
+import { ioError } from './errors'
 import type { FileHandle, Host } from './host/host'
 
 /** Writes all of it, or throws with a part written. */
@@ -48,5 +49,37 @@ export function readWhole(host: Host, path: string, bytesMax: number): Uint8Arra
     return content.subarray(0, readFully(host, file, content, 0, bytes, 0))
   } finally {
     host.close(file)
+  }
+}
+
+/** On return the names in a directory are on disk. */
+export function syncNames(host: Host, directory: string): void {
+  try {
+    host.syncDirectory(directory)
+  } catch (cause) {
+    throw ioError('sync the directory', directory, cause)
+  }
+}
+
+/** On return what the file at a path holds is on disk. `doing` completes "could not …". */
+export function syncPath(host: Host, path: string, doing: string): void {
+  try {
+    const file = host.open(path, 'write')
+    try {
+      host.sync(file)
+    } finally {
+      host.close(file)
+    }
+  } catch (cause) {
+    throw ioError(doing, path, cause)
+  }
+}
+
+/** Removes what no manifest names; what can't be removed is found, and removed, by the next open. */
+export function tryRemove(host: Host, path: string): void {
+  try {
+    host.remove(path)
+  } catch {
+    // As said above.
   }
 }

@@ -6,6 +6,7 @@ import { CaskyError, invariant, ioError } from './errors'
 import { join, SEGMENT_ID_MAX, segmentName } from './files'
 import type { Health } from './health'
 import type { FileHandle, Host } from './host/host'
+import { syncNames } from './io'
 import type { Kernels } from './kernels'
 import type { Ledger } from './ledger'
 import { type Manifest, publishManifest } from './manifest'
@@ -147,7 +148,7 @@ export class Log {
       const lastSequence = this.nextSequence - 1
       segment = catalog.add({ header, state: 'active', bytes: 0, records: 0, lastSequence })
       // The name must last before the manifest counts on it.
-      this.syncDirectory()
+      syncNames(host, catalog.directory)
       this.publish(header.id + 1)
       return new ActiveSegment(this.rooms, segment, file, syncFile)
     } catch (error) {
@@ -169,15 +170,6 @@ export class Log {
       return this.rooms.host.open(path, 'write')
     } catch (cause) {
       throw ioError('start a segment', path, cause)
-    }
-  }
-
-  private syncDirectory(): void {
-    const { host, catalog } = this.rooms
-    try {
-      host.syncDirectory(catalog.directory)
-    } catch (cause) {
-      throw ioError('sync the directory', catalog.directory, cause)
     }
   }
 

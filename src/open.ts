@@ -7,6 +7,7 @@ import { Health } from './health'
 import type { Beacon } from './host/beacon'
 import type { Host } from './host/host'
 import type { Evidence } from './host/machine'
+import { syncNames, syncPath } from './io'
 import { Kernels } from './kernels'
 import { Ledger } from './ledger'
 import { removeLeftovers, reportUnnamed } from './leftovers'
@@ -199,6 +200,7 @@ function* openRooms(
     if (lock === undefined)
       return { ...rooms, reader, lookup: lookupOf(undefined), manifest, recovery, writing: undefined }
     const lastSequence = lastSequenceOf(catalog)
+    // The manifest may have its name in memory only, from a process that died before it synced the directory.
     catalog.withHandles(() => syncNames(host, directory))
     catalog.withHandles(() => removeLeftovers(host, kernels, directory, manifest))
     const { maxSegmentBytes, sync } = settings
@@ -262,27 +264,9 @@ function secureTail(log: Log, host: Host, catalog: Catalog): void {
   syncTail(host, catalog)
 }
 
-/** The manifest may have its name in memory only, from a process that died before it synced the directory. */
-function syncNames(host: Host, directory: string): void {
-  try {
-    host.syncDirectory(directory)
-  } catch (cause) {
-    throw ioError('sync the directory', directory, cause)
-  }
-}
-
 /** A cut that was made and not synced would be undone by a power cut, and bring back what was refused. */
 function syncTail(host: Host, catalog: Catalog): void {
   const tail = catalog.segments.at(-1)
   if (tail === undefined || tail.state !== 'active' || host.inspect(tail.path) === undefined) return
-  try {
-    const file = host.open(tail.path, 'write')
-    try {
-      host.sync(file)
-    } finally {
-      host.close(file)
-    }
-  } catch (cause) {
-    throw ioError('sync the recovered segment', tail.path, cause)
-  }
+  syncPath(host, tail.path, 'sync the recovered segment')
 }

@@ -3,7 +3,7 @@
 import { CaskyError, ioError, systemCode } from './errors'
 import { damagedName, join } from './files'
 import type { Host } from './host/host'
-import { readFully, writeFully } from './io'
+import { readFully, tryRemove, writeFully } from './io'
 
 const PIECE_BYTES = 0x10_0000
 const NUMBER_MAX = 999_999_999
@@ -90,14 +90,5 @@ function copy(host: Host, from: string, to: string): void {
     }
   } finally {
     host.close(source)
-  }
-}
-
-/** What can't be removed is found, and removed, by the next open. */
-export function tryRemove(host: Host, path: string): void {
-  try {
-    host.remove(path)
-  } catch {
-    // As said above.
   }
 }

@@ -23,6 +23,7 @@ import { SegmentCopy } from './copier'
 import { type CaskyError, ioError } from './errors'
 import { join, segmentName } from './files'
 import type { Host } from './host/host'
+import { syncNames, tryRemove } from './io'
 import { Kernels } from './kernels'
 import type { Ledger } from './ledger'
 import type { ManifestEntry } from './manifest'
@@ -81,7 +82,7 @@ export function relog(rooms: RelogRooms, tail: Segment, header: SegmentHeader, p
     if ((error as CaskyError).code === 'CASKY_POISONED') throw error
     Object.assign(tail, { state: 'active', bytes, records, lastSequence })
     if (segment !== undefined) catalog.removeLast(segment)
-    removeQuietly(host, path)
+    tryRemove(host, path)
     throw error
   }
   movePlaces(rooms, kernels, { ...tail, bytes }, segment.slot, copied.offsets)
@@ -210,21 +211,5 @@ function removeLeftover(host: Host, path: string): void {
     if (host.inspect(path)?.kind === 'file') host.remove(path)
   } catch (cause) {
     throw ioError('remove what a crash left behind', path, cause)
-  }
-}
-
-function removeQuietly(host: Host, path: string): void {
-  try {
-    host.remove(path)
-  } catch {
-    // It is in no manifest, so the next open removes it.
-  }
-}
-
-function syncNames(host: Host, directory: string): void {
-  try {
-    host.syncDirectory(directory)
-  } catch (cause) {
-    throw ioError('sync the directory', directory, cause)
   }
 }

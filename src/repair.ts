@@ -2,15 +2,16 @@
 // damaged segments are copied, as far as they can be read, the originals are given a second name, and then one
 // manifest puts the new in the place of the old. A crash before it leaves the old state, one after it the new.
 import { type CopySource, SegmentCopy } from './copier'
-import { CaskyError, ioError } from './errors'
+import { CaskyError } from './errors'
 import { join, MANIFEST, SEGMENT_ID_MAX, segmentName } from './files'
 import { REMEDY_BATCH, REMEDY_MISSING, REMEDY_UNKNOWN, REMEDY_UNREADABLE, REMEDY_VALUE } from './findings'
 import type { Damage, Health, TornTail } from './health'
 import type { Host } from './host/host'
+import { syncPath, tryRemove } from './io'
 import { Kernels } from './kernels'
 import type { Place } from './keydir/keydir'
 import { type Manifest, type ManifestEntry, publishManifest, SECRET_BYTES } from './manifest'
-import { keepOriginals, type Originals, tryRemove } from './originals'
+import { keepOriginals, type Originals } from './originals'
 import { openToRead, readRecords } from './pass'
 import type { Sink } from './replay'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader, STORE_ID_BYTES } from './segment'
@@ -134,7 +135,7 @@ class Repair {
         secret: found.manifest?.secret ?? host.random(SECRET_BYTES),
         segments,
       }
-      this.syncDirectory()
+      // Which syncs the names of the copies too.
       originals = keepOriginals(host, directory, this.replacedNames(found))
       publishManifest(host, kernels, directory, manifest)
     } catch (error) {
@@ -157,6 +158,7 @@ class Repair {
 
   /** The segments as they will be: those that are whole as they are, the others copied. */
   private *replace(found: Survey, generation: number): Generator<RepairProgress, ManifestEntry[]> {
+    const { host } = this
     const { segments } = found
     const entries: ManifestEntry[] = []
     const damaged = segments.filter(({ isDamaged, file }) => isDamaged && file !== undefined)
@@ -168,7 +170,8 @@ class Repair {
         continue
       }
       if (!segment.isDamaged) {
-        if (segment.expected.bytes === undefined) this.syncTail(segment)
+        // What a crash left unsynced must be on disk before a manifest says how long it is.
+        if (segment.expected.bytes === undefined) syncPath(host, segment.read.path, 'sync a segment')
         entries.push(entryOf(segment))
         continue
       }
@@ -256,29 +259,6 @@ class Repair {
     const { id, isSealed } = header.previous
     if (id === 0 || isSealed) return
     entries.push(this.startCopy(header, { generation, segmentId: header.id }).finish())
-  }
-
-  /** What a crash left unsynced must be on disk before a manifest says how long it is. */
-  private syncTail({ read: { path } }: Surveyed): void {
-    const { host } = this
-    try {
-      const file = host.open(path, 'write')
-      try {
-        host.sync(file)
-      } finally {
-        host.close(file)
-      }
-    } catch (cause) {
-      throw ioError('sync a segment', path, cause)
-    }
-  }
-
-  private syncDirectory(): void {
-    try {
-      this.host.syncDirectory(this.directory)
-    } catch (cause) {
-      throw ioError('sync the directory', this.directory, cause)
-    }
   }
 
   /** Files whose name goes, and the manifest. */

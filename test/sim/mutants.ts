@@ -60,7 +60,7 @@ export const MUTANTS: Mutant[] = [
   mutant(
     'the name of a new segment is not synced',
     'crash',
-    ['src/log.ts', '      this.syncDirectory()\n      this.publish', '      this.publish'],
+    ['src/log.ts', '      syncNames(host, catalog.directory)\n      this.publish', '      this.publish'],
     ['src/manifest.ts', '    host.syncDirectory(directory)\n  } catch', '  } catch'],
   ),
   mutant('the header of a new segment is not synced', 'crash', [
