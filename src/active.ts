@@ -167,9 +167,10 @@ export class ActiveSegment {
     this.syncsInFlight++
     const finish = (cause: unknown): void => {
       this.syncsInFlight--
-      const isDone = cause === null || cause === undefined
-      if (isDone) this.synced(bytes, cuts)
-      const error = isDone ? undefined : this.syncFailed(cause)
+      const hasFailed = cause !== null && cause !== undefined
+      // Another sync that failed meanwhile may have dropped what this one was asked to vouch for.
+      const error = hasFailed ? this.syncFailed(cause) : this.rooms.health.poisoned
+      if (error === undefined) this.synced(bytes, cuts)
       this.closeIfIdle()
       done(error)
     }

@@ -375,6 +375,24 @@ describe('a failed sync', () => {
     expect(await failure(() => db.closeSync())).toMatchObject({ code: 'CASKY_POISONED' })
   })
 
+  test('is not made good by another that was under way, and then succeeds: the data may be gone', async () => {
+    const { overrides, script } = hostWith()
+    const finish: (() => void)[] = []
+    const ground = groundWith({ ...overrides, syncLater: (_file, done) => finish.push(() => done(null)) })
+    const db = openSyncWith(ground, freshStore())
+    db.putSync('sure', '1')
+    const unknown = db.put('unknown', '2')
+    await new Promise((resolve) => setTimeout(resolve, 10))
+    expect(finish.length).toBe(1)
+    // A write is refused, and the sync of its cut fails.
+    script.write = ['EIO']
+    script.sync = ['EIO']
+    expect(await failure(() => db.putSync('refused', '3'))).toMatchObject({ code: 'CASKY_POISONED' })
+    finish[0]()
+    expect(await failure(() => unknown)).toMatchObject({ code: 'CASKY_POISONED' })
+    expect(await failure(() => db.close())).toMatchObject({ code: 'CASKY_POISONED' })
+  })
+
   test('under a sync of another kind is not hidden: each has a handle of its own', async () => {
     const files = { sync: new Set<number>(), later: new Set<number>() }
     const ground = groundWith({
