@@ -2,7 +2,7 @@
 // closed, and reading it, changes nothing; it is sealed when it is full or the store closes, and never written to again.
 import { ActiveSegment, createSegmentFile, discardSegmentFile, type RecordHead } from './active'
 import type { Catalog, Segment } from './catalog'
-import { CaskyError, invariant, ioError } from './errors'
+import { CaskyError, invariant, ioError, systemCode } from './errors'
 import { join, SEGMENT_ID_MAX, segmentName } from './files'
 import type { Health } from './health'
 import type { FileHandle, Host } from './host/host'
@@ -13,11 +13,15 @@ import { type Manifest, publishManifest } from './manifest'
 import { relog, uncertifiedTail } from './relog'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
 
-/** What a path leads to now, links followed; undefined where that is no directory. */
+/** What is no answer to where a path leads, but the machine's trouble. */
+const NO_ANSWER = new Set(['EIO', 'ENOMEM', 'EMFILE', 'ENFILE', 'EACCES', 'EPERM'])
+
+/** What a path leads to now, links followed; undefined where that is no directory. Throws CASKY_IO where nobody can tell. */
 export function directoryIdentity(host: Host, path: string): string | undefined {
   try {
     return host.inspect(`${path}/.`)?.identity
-  } catch {
+  } catch (cause) {
+    if (NO_ANSWER.has(systemCode(cause) ?? '')) throw ioError('look at the directory', path, cause)
     return undefined
   }
 }

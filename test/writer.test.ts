@@ -336,6 +336,35 @@ describe('a full disk', () => {
   })
 })
 
+describe('the identity of the directory', () => {
+  const inspectFailing = (times: { left: number }): Partial<Host> => ({
+    inspect: (path) => {
+      if (path.endsWith('/.') && times.left-- > 0) throw systemError('EIO')
+      return nodeHost.inspect(path)
+    },
+  })
+
+  test('that the system does not tell at open is an error then, not a store that refuses every write', () => {
+    const path = freshStore()
+    const times = { left: 1 }
+    expect(() => openSyncWith(groundWith(inspectFailing(times)), path)).toThrow(
+      expect.objectContaining({ code: 'CASKY_IO' }),
+    )
+    const db = openSyncWith(groundWith(inspectFailing(times)), path)
+    db.putSync('k', 'v')
+    db.closeSync()
+  })
+
+  test('that the system does not tell at a write refuses that one, and no more', async () => {
+    const times = { left: 0 }
+    const db = openSyncWith(groundWith(inspectFailing(times)), freshStore())
+    times.left = 1
+    expect(await failure(() => db.put('k', 'v'))).toMatchObject({ code: 'CASKY_IO' })
+    await db.put('k', 'v')
+    await db.close()
+  })
+})
+
 describe('a failed sync', () => {
   test('rejects its group as unknown, refuses writes until the store is reopened, and is never retried', async () => {
     const { overrides, script } = hostWith()
