@@ -62,6 +62,8 @@ const UNKNOWN_STORE_ID = new Uint8Array(STORE_ID_BYTES)
 class Caller {
   private readonly claimed = new Set<SegmentFile>()
   private readonly files: SegmentFiles
+  /** Of this store, in its files and in what is left of its manifest; without those that a manifest names. */
+  private unnamed: SegmentHeader[] = []
   /** Ids of segments whose place a copy has taken, and that only a crash kept from being removed. */
   private replaced = new Set<number>()
   private readonly nowMs: number
@@ -204,9 +206,9 @@ class Caller {
     named: Enlisted[],
     salvaged: SegmentHeader[],
   ): Enlisted[] {
-    const unnamed = this.unnamedHeaders(storeId, manifest, salvaged)
-    this.replaced = this.idsOfReplaced(unnamed)
-    const headers = unnamed.filter(({ id }) => !this.replaced.has(id))
+    this.unnamed = this.unnamedHeaders(storeId, manifest, salvaged)
+    this.replaced = this.idsOfReplaced()
+    const headers = this.unnamed.filter(({ id }) => !this.replaced.has(id))
     const found: Enlisted[] = []
     const add = (header: SegmentHeader): void => {
       const file =
@@ -218,16 +220,18 @@ class Caller {
       found.push(this.enlist(activeEntry(header), file))
     }
     for (const header of headers) if (header.copies === undefined) add(header)
-    const copies = headers
-      .filter((header) => header.copies !== undefined && this.files.isFinished(header))
-      .map(activeEntry)
-      .map((entry) => ({ entry, expected: expectedOf(entry), file: this.files.holderOf(entry.header) }))
+    const standIns = this.standIns()
     for (const file of this.files.all) {
       if (this.claimed.has(file) || file.header !== undefined || file.bytes <= SEGMENT_HEADER_BYTES) continue
       if (manifest !== undefined && file.id < manifest.nextSegmentId) continue
-      if (this.replaced.has(file.id)) continue
-      const header = this.solveHeader(file, storeId, [...named, ...found, ...copies])
+      // What is left of the manifest may have its header still, and it be a copy: those come last.
+      if (this.unnamed.some((header) => this.files.holderOf(header) === file)) continue
+      const header = this.solveHeader(file, storeId, [...named, ...found, ...standIns])
       if (header === undefined) continue
+      if (this.replaced.has(header.id)) {
+        standIns.push(this.enlist(activeEntry(header), file))
+        continue
+      }
       const reason = 'the segment header is damaged; what it said was found out from the records'
       this.report(file.path, SEGMENT_HEADER_BYTES, reason, REMEDY_HEADER)
       found.push(this.enlist(activeEntry(header), this.claim(file)))
@@ -240,7 +244,8 @@ class Caller {
       if (header.copies === undefined) continue
       const { segmentId } = header.copies
       const isEnd = header.previous.id === segmentId
-      if (present.has(segmentId) && !(isEnd && this.files.isFinished(header))) continue
+      const isOriginHere = present.has(segmentId) || (isEnd && this.replaced.has(segmentId))
+      if (isOriginHere && !(isEnd && this.isFinished(header))) continue
       add(header)
       // There may be copies of copies.
       if (found.at(-1)?.file !== undefined) present.add(header.id)
@@ -248,17 +253,48 @@ class Caller {
     return found
   }
 
+  /**
+   * What is no part of the store, or not known to be one yet, and tells where a segment without a header belongs. Copies
+   * do only where what they were made of is gone. Else it tells itself, so that a repair comes to the same whatever an
+   * earlier one, that was cut short, has left.
+   */
+  private standIns(): Enlisted[] {
+    const isStandIn = (header: SegmentHeader): boolean => {
+      const { id, copies, previous } = header
+      if (this.replaced.has(id)) return true
+      if (copies === undefined || !this.isFinished(header)) return false
+      return previous.id === copies.segmentId || this.originOf(copies.segmentId) === undefined
+    }
+    return this.unnamed.filter(isStandIn).map((header) => {
+      const entry = activeEntry(header)
+      return { entry, expected: expectedOf(entry), file: this.files.holderOf(header) }
+    })
+  }
+
+  private originOf(id: number): SegmentFile | undefined {
+    return this.files.all.find((file) => (file.header?.id ?? file.id) === id)
+  }
+
   /** A repair gives the originals their second names once all copies are finished, right before its manifest. */
-  private idsOfReplaced(headers: SegmentHeader[]): Set<number> {
+  private idsOfReplaced(): Set<number> {
     const ids = new Set<number>()
-    for (const header of headers) {
+    for (const header of this.unnamed) {
       const id = header.copies?.segmentId
       if (id === undefined || header.previous.id === id) continue
-      const origin = this.files.all.find((file) => (file.header?.id ?? file.id) === id)
-      if (origin === undefined || this.claimed.has(origin) || !this.files.isFinished(header)) continue
+      const origin = this.originOf(id)
+      if (origin === undefined || this.claimed.has(origin) || !this.isFinished(header)) continue
       if (isKeptAside(this.host, this.directory, origin)) ids.add(id)
     }
     return ids
+  }
+
+  /**
+   * Whether a copy is whole: by its seal; or by a segment that was made behind it, which only happens once a manifest
+   * has named it. The header of that one may be left in the manifest only, and a repair that is cut short has perhaps
+   * repeated its word in a copy: asking both comes to the same with and without that copy.
+   */
+  private isFinished(header: SegmentHeader): boolean {
+    return this.unnamed.some(({ previous }) => previous.id === header.id) || this.files.isSealed(header)
   }
 
   private unnamedHeaders(
@@ -315,8 +351,6 @@ class Caller {
   /** The first sequence number that was free when the segment of this id was made, where others tell. */
   private sequenceBehind(id: number, others: Enlisted[]): number | undefined {
     const headers = others.map(({ entry }) => entry.header)
-    const copy = headers.find(({ copies }) => copies?.segmentId === id)
-    if (copy !== undefined) return copy.firstSequence
     // A copy has a newer id than its place tells: what is no copy and has the newest of all stands behind all of them.
     const isNewest = headers.every((header) => header.copies !== undefined || header.id < id)
     const before = others
@@ -359,6 +393,7 @@ class Caller {
     let last = (manifest?.nextSegmentId ?? 1) - 1
     for (const { entry } of segments) last = Math.max(last, entry.header.id, entry.header.previous.id)
     for (const { id, header } of this.files.all) last = Math.max(last, id, header?.id ?? 0)
+    for (const { id } of this.unnamed) last = Math.max(last, id)
     return last + 1
   }
 }

@@ -67,16 +67,18 @@ export class SegmentFiles {
     }
   }
 
-  /** Whether a copy is whole: by its seal; or by a segment that was made behind it, which only happens once a manifest has named it. */
-  isFinished(header: SegmentHeader): boolean {
-    if (this.all.some((file) => file.header?.previous.id === header.id)) return true
+  /** Whether a segment that is here ends with a valid seal. */
+  isSealed(header: SegmentHeader): boolean {
     const file = this.holderOf(header)
     return file !== undefined && this.sealOf(file, header.salt) !== undefined
   }
 
-  /** The file that has this header, whatever its name is. */
+  /** The file that has this header, whatever its name is; else the one under its name that has none. */
   holderOf(header: SegmentHeader): SegmentFile | undefined {
-    return this.all.find((file) => file.header !== undefined && isSameSegment(file.header, header))
+    const holder = this.all.find((file) => file.header !== undefined && isSameSegment(file.header, header))
+    if (holder !== undefined) return holder
+    const own = this.named(header.id)
+    return own?.header === undefined ? own : undefined
   }
 
   sealOf({ path, bytes }: SegmentFile, salt: number): Seal | undefined {

@@ -1,7 +1,7 @@
 // Verifies every byte of a store directory, whatever state it is in: without a lock, without a keydir, and with or
 // without a sound manifest. It changes nothing.
 import { join, MANIFEST } from './files'
-import { REMEDY_COUNT, REMEDY_UNREADABLE } from './findings'
+import { REMEDY_COUNT, REMEDY_MISSING, REMEDY_UNREADABLE } from './findings'
 import type { Health } from './health'
 import type { Host } from './host/host'
 import type { Kernels } from './kernels'
@@ -102,25 +102,43 @@ function* surveySegment(rooms: PassRooms, surveyed: Surveyed): Generator<number,
   surveyed.isDamaged ||= health.damage.slice(before).some(({ remedy }) => remedy !== REMEDY_COUNT)
 }
 
-/** Where nothing tells the end of a segment that is not the last, the numbers of the next tell whether writes are missing. */
+/** Without a sound manifest the numbers tell whether writes are missing, at the end of a segment or a whole one of them. */
 function reportGaps(health: Health, segments: Surveyed[], foundAtMs: number): void {
-  for (const [i, segment] of segments.slice(0, -1).entries()) {
-    const { expected, file, read } = segment
-    const lastSequence = segments[i + 1].entry.header.firstSequence - 1
-    if (file === undefined || expected.bytes !== undefined || read.lastSequence >= lastSequence) continue
-    health.addDamage({
-      path: read.path,
-      offset: read.bytes,
-      bytes: Math.max(0, file.bytes - read.bytes),
-      reason: 'writes are missing between what can be read here and the next segment',
-      remedy: REMEDY_UNREADABLE,
-      firstSequence: read.lastSequence + 1,
-      lastSequence,
-      foundAtMs,
-    })
-    segment.isDamaged = true
-    read.lastSequence = lastSequence
+  let before: Surveyed | undefined
+  for (const segment of segments) {
+    const firstSequence = (before?.read.lastSequence ?? 0) + 1
+    const lastSequence = segment.entry.header.firstSequence - 1
+    if (firstSequence <= lastSequence) {
+      const gap = { firstSequence, lastSequence, foundAtMs }
+      if (before?.file !== undefined && before.expected.bytes === undefined)
+        reportLostEnd(health, before, gap)
+      else {
+        const reason = 'the writes before this segment are missing'
+        const { path } = segment.read
+        health.addDamage({ path, offset: 0, bytes: 0, reason, remedy: REMEDY_MISSING, ...gap })
+      }
+    }
+    before = segment
   }
+}
+
+/** Of a segment of which nothing tells where it ended. */
+function reportLostEnd(
+  health: Health,
+  segment: Surveyed,
+  gap: { firstSequence: number; lastSequence: number; foundAtMs: number },
+): void {
+  const { file, read } = segment
+  health.addDamage({
+    path: read.path,
+    offset: read.bytes,
+    bytes: Math.max(0, (file?.bytes ?? 0) - read.bytes),
+    reason: 'writes are missing between what can be read here and the next segment',
+    remedy: REMEDY_UNREADABLE,
+    ...gap,
+  })
+  segment.isDamaged = true
+  read.lastSequence = gap.lastSequence
 }
 
 /** Changes with each manifest, to see whether a writer has made another meanwhile. */

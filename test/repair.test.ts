@@ -807,6 +807,23 @@ test('what is missing at the end of a segment of which nothing tells the end is 
   expect(entries.get('e')).toBe('old e')
 })
 
+test.each([0, 2])(
+  'with the manifest and segment %i gone, the numbers tell that writes are missing',
+  async (index) => {
+    const { directory, log } = RICH()
+    const file = segmentsOf(directory)[index]
+    const gone = log.filter((each) => each.file === file)
+    rmSync(manifestOf(directory))
+    rmSync(file)
+    const { before, report, entries } = await mend(directory)
+    const [firstSequence, lastSequence] = [gone[0], gone.at(-1)].map((each) => Number(each?.sequence))
+    expect(before.damage).toContainEqual(expect.objectContaining({ firstSequence, lastSequence }))
+    expect(report.lost).toMatchObject([{ path: segmentsOf(directory)[index], firstSequence, lastSequence }])
+    const hurt: Hurt = new Map(gone.map((each) => [nameOfRecord(each), 'unreadable']))
+    expect(entries).toEqual(remaining(log, hurt))
+  },
+)
+
 describe('what a repair that was cut short left', () => {
   /** A file as a repair of the same store makes it. */
   async function madeFrom(
@@ -826,6 +843,81 @@ describe('what a repair that was cut short left', () => {
     expect(bytes.length).toBe(96)
     writeFileSync(join(directory, '0000000007.data'), bytes)
     expect((await mend(directory)).entries).toEqual(entries)
+  })
+
+  /** Begun or finished, whatever a repair has made: the next one comes to what it would have come to. */
+  async function expectSameEnd(directory: string): Promise<void> {
+    const other = freshFolder()
+    cpSync(directory, other, { recursive: true })
+    const { report, entries } = await mend(other)
+    expect(report.lost.length).toBeGreaterThan(0)
+    const expectSame = async (where: string) => {
+      const again = freshFolder()
+      cpSync(directory, again, { recursive: true })
+      expect([where, (await mend(again)).entries]).toEqual([where, entries])
+    }
+    const isMade = (name: string) => name.endsWith('.data') && !existsSync(join(directory, name))
+    const made = readdirSync(other).filter(isMade).sort()
+    expect(made.length).toBeGreaterThan(0)
+    for (const name of made) {
+      const bytes = readFileSync(join(other, name))
+      for (const part of [bytes.subarray(0, 96), bytes]) {
+        writeFileSync(join(directory, name), part)
+        await expectSame(`${name}, ${part.length} bytes`)
+      }
+    }
+    mkdirSync(join(directory, 'damaged-1'))
+    for (const name of readdirSync(join(other, 'damaged-1'))) {
+      cpSync(join(directory, name), join(directory, 'damaged-1', name))
+      await expectSame(`${name} is kept`)
+    }
+  }
+
+  test('the word of a segment before, repeated in a copy, tells nothing that was not told without it', async () => {
+    const path = freshStore()
+    const first = openSync(path)
+    first.putSync('a', '1')
+    const directory = killedCopy(path)
+    first.closeSync()
+    const db = openSync(directory) // Copies the end.
+    db.putSync('b', '2')
+    db.putSync('c', '3')
+    db.closeSync()
+    // Left of the copied end is its header, and that of the segment behind it, both in a damaged manifest only.
+    const [, copy, next] = segmentsOf(directory)
+    truncate(copy, 33)
+    overwrite(next, 0, Buffer.alloc(100))
+    flipBit(manifestOf(directory), (statSync(manifestOf(directory)).size - 1) * 8)
+    await expectSameEnd(directory)
+  })
+
+  test('a copied end whose header is left in the manifest only is known by it, whatever has become of its origin', async () => {
+    const path = freshStore()
+    const first = openSync(path)
+    first.batchSync(['k', 'l', 'm'].map((key) => ({ type: 'put', key, value: key })))
+    const directory = killedCopy(path)
+    first.closeSync()
+    openSync(directory).closeSync() // Copies the end.
+    const [, copy] = segmentsOf(directory)
+    overwrite(copy, 0, Buffer.alloc(130))
+    flipBit(manifestOf(directory), (statSync(manifestOf(directory)).size - 1) * 8)
+    await expectSameEnd(directory)
+  })
+
+  test('the seal of a copy does not tell where the next segment belongs, as long as the original is there', async () => {
+    const directory = freshStore()
+    for (const round of ['old', 'new']) {
+      const db = openSync(directory)
+      for (const key of ['k', 'l', 'm']) db.putSync(key, `${round} ${key}`)
+      db.closeSync()
+    }
+    const [first, second] = segmentsOf(directory)
+    // Nobody knows how many writes are missing between the two.
+    truncate(first, logOf(directory)[2].offset + 5)
+    overwrite(second, 0, Buffer.alloc(96))
+    truncate(second, statSync(second).size - 45)
+    rmSync(manifestOf(directory))
+    await expectSameEnd(directory)
   })
 
   test('the beginning of a copy of a copy hides nothing, without the manifest', async () => {
