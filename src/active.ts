@@ -3,6 +3,7 @@ import { KIND_MARKER, KIND_SEAL, READ_AT, RECORD_HEADER_BYTES, SEAL_VALUE_BYTES 
 import type { Segment } from './catalog'
 import { CaskyError, invariant, ioError } from './errors'
 import type { Health } from './health'
+import type { TimeHistogram } from './histogram'
 import type { FileHandle, Host } from './host/host'
 import { tryRemove, writeFully } from './io'
 import type { Kernels } from './kernels'
@@ -11,10 +12,10 @@ import {
   encodeSegmentHeader,
   recordBytes,
   recordSeed,
+  SEAL_BYTES,
   SEGMENT_HEADER_BYTES,
 } from './segment'
 
-const SEAL_BYTES = recordBytes(0, SEAL_VALUE_BYTES, false)
 const MARKER_BYTES = recordBytes(0, 0, false)
 
 export interface ActiveRooms {
@@ -62,8 +63,6 @@ export function discardSegmentFile(host: Host, file: FileHandle, path: string): 
 export class ActiveSegment {
   /** Bytes known to be on disk. */
   syncedBytes = SEGMENT_HEADER_BYTES
-  /** Syncs done, for the statistics. */
-  syncs = 0
   private syncsInFlight = 0
   /** Cuts made, and how many of them a sync has made last: after a power cut what an unsynced one took could be back. */
   private cuts = 0
@@ -80,6 +79,8 @@ export class ActiveSegment {
     readonly segment: Segment,
     private readonly file: FileHandle,
     private readonly syncFile: FileHandle,
+    /** How long the syncs took that ended well. */
+    private readonly syncTimes: TimeHistogram,
   ) {}
 
   get isDirty(): boolean {
@@ -140,8 +141,8 @@ export class ActiveSegment {
   }
 
   /** Notes what a sync that began with so much written and cut has made last. */
-  private synced(bytes: number, cuts: number): void {
-    this.syncs++
+  private synced(bytes: number, cuts: number, begunMs: number): void {
+    this.syncTimes.add(this.rooms.host.clockMs() - begunMs)
     this.syncedBytes = Math.max(this.syncedBytes, Math.min(bytes, this.segment.bytes))
     this.syncedCuts = Math.max(this.syncedCuts, cuts)
   }
@@ -151,26 +152,28 @@ export class ActiveSegment {
     if (!this.isDirty) return
     const { cuts } = this
     const { bytes } = this.segment
+    const begunMs = this.rooms.host.clockMs()
     try {
       this.checkName()
       this.rooms.host.sync(this.syncFile)
     } catch (cause) {
       throw this.syncFailed(cause)
     }
-    this.synced(bytes, cuts)
+    this.synced(bytes, cuts, begunMs)
   }
 
   /** Syncs what is written by now; `done` comes later, with an error, which has poisoned the store, or without. */
   syncLater(done: (error: CaskyError | undefined) => void): void {
     const { cuts } = this
     const { bytes } = this.segment
+    const begunMs = this.rooms.host.clockMs()
     this.syncsInFlight++
     const finish = (cause: unknown): void => {
       this.syncsInFlight--
       const hasFailed = cause !== null && cause !== undefined
       // Another sync that failed meanwhile may have dropped what this one was asked to vouch for.
       const error = hasFailed ? this.syncFailed(cause) : this.rooms.health.poisoned
-      if (error === undefined) this.synced(bytes, cuts)
+      if (error === undefined) this.synced(bytes, cuts, begunMs)
       this.closeIfIdle()
       done(error)
     }

@@ -64,6 +64,13 @@ export async function openInput(path: string): Promise<Input> {
   }
 }
 
+/** Whether a path is to be read, and is no directory; `-` is standard input. */
+export function isInput(path: string): boolean {
+  if (path === '-') return true
+  const stat = statOf(path)
+  return stat !== undefined && !stat.isDirectory()
+}
+
 /** A read of a pipe that has nothing to say can't be called off, a socket over it can. Bun and Deno can't make one. */
 function pipeOf(file: number): net.Socket | undefined {
   const { versions } = process
@@ -80,9 +87,9 @@ function inputOf(name: string, stream: NodeJS.ReadableStream, bytesTotal?: numbe
   return { name, bytesTotal, chunks, close }
 }
 
-function statOf(file: number): fs.Stats | undefined {
+function statOf(file: number | string): fs.Stats | undefined {
   try {
-    return fs.fstatSync(file)
+    return typeof file === 'number' ? fs.fstatSync(file) : fs.statSync(file)
   } catch {
     return undefined
   }

@@ -1,22 +1,10 @@
-// dump, check and stats.
+// dump and check.
 import * as fs from 'node:fs'
 import * as path from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { picture } from '../../src/cli/picture'
-import { openSync, type Stats } from '../../src/index'
+import { openSync } from '../../src/index'
 import { recordsOf } from '../support/stores'
-import {
-  casky,
-  contentsOf,
-  firstSegment,
-  flip,
-  freshPath,
-  hasTerminal,
-  makeStore,
-  offsetOf,
-  onTerminal,
-  useCli,
-} from './support'
+import { casky, contentsOf, firstSegment, flip, freshPath, makeStore, offsetOf, useCli } from './support'
 
 useCli()
 
@@ -205,96 +193,5 @@ describe('check', () => {
     const { code, text } = await casky(['check', dir])
     expect(code).toBe(0)
     expect(text).toContain('no damage; 1 torn tail')
-  })
-})
-
-describe('stats', () => {
-  const stats: Stats = {
-    entries: 12_345_678,
-    expired: 12,
-    lastSequence: 99_999_999,
-    segments: [
-      [1, 268_435_456, 268_435_360, 0],
-      [2, 200_000_000, 90_000_000, 109_999_904],
-      [123, 5_000_000, 0, 4_999_904],
-      [4_294_967_295, 96, 0, 0],
-    ].map(([id, bytes, liveBytes, deadBytes]) => ({
-      id,
-      path: '/data/x',
-      state: 'sealed',
-      bytes,
-      liveBytes,
-      deadBytes,
-      records: 1_234_567,
-      firstSequence: 1,
-      lastSequence: 2,
-    })),
-    bytes: 473_435_552,
-    liveBytes: 358_435_360,
-    deadBytes: 114_999_808,
-    keydir: { bytes: 456_789_012, bytesPerKey: 37.04 },
-    cache: { bytes: 0, hits: 0, misses: 0 },
-    writes: { records: 0, groups: 0, largestGroupRecords: 0, syncs: 0 },
-    recovery: { segments: 4, scanned: 4, records: 5, bytesRead: 473_435_552, durationMs: 1234 },
-  }
-  const longPath = `/a/${'very/'.repeat(60)}long/path`
-
-  test.each([1, 40, 41, 60, 75, 76, 80, 120, 200, 1000])('fits into %i columns', (width) => {
-    const lines = picture(stats, longPath, width, false)
-    for (const line of lines) expect(line.length).toBeLessThanOrEqual(Math.max(40, width))
-    const text = lines.join('\n')
-    for (const part of ['12,345,678', '99,999,999', '37.0 bytes a key', '76%', '24%', '4294967295']) {
-      expect(text).toContain(part)
-    }
-    expect(text).not.toContain('\u001b')
-    const [first, second, third] = lines.slice(-4)
-    expect(first).toContain('█')
-    expect(first).not.toContain('░')
-    expect(second).toMatch(/█+░+$/)
-    expect(third).toMatch(/[^█]░+$/)
-  })
-
-  test('has a line for each of more segments than a call takes arguments', () => {
-    const [segment] = stats.segments
-    const segments = Array.from({ length: 200_000 }, (_, i) => ({ ...segment, id: i + 1 }))
-    const lines = picture({ ...stats, segments }, '/data', 80, false)
-    expect(lines.slice(-200_000)[0].trimStart().startsWith('1 ')).toBe(true)
-  })
-
-  test('colours only where they are asked for', () => {
-    expect(picture(stats, '/data', 80, true).join('\n')).toContain('\u001b[32m█')
-  })
-
-  test('an empty store', async () => {
-    const dir = makeStore([])
-    const { code, text, err } = await casky(['stats', dir])
-    expect({ code, err }).toEqual({ code: 0, err: '' })
-    expect(text).toMatch(/entries +0\n/)
-    expect(text).not.toMatch(/NaN|Infinity|undefined/)
-  })
-
-  test('as text and as JSON', async () => {
-    const dir = mixedStore()
-    const { code, text } = await casky(['stats', dir])
-    expect(code).toBe(0)
-    expect(text).not.toContain('\u001b')
-    expect(text).toMatch(/entries +4\n/)
-    for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(80)
-    const [json] = rows((await casky(['stats', dir, '--json'])).text)
-    expect(json).toMatchObject({ entries: 4, lastSequence: 6, segments: [{ id: 1, records: 6 }] })
-  })
-
-  test.skipIf(!hasTerminal)('on a real terminal, as wide as it is', async () => {
-    const dir = mixedStore()
-    for (const columns of [40, 80, 200]) {
-      const { text, code } = await onTerminal(`casky stats ${dir}`, columns)
-      expect(code).toBe(0)
-      expect(text).toContain('\u001b[32m')
-      const lines = text.replaceAll(/\u001b\[\d+m/g, '').split('\r\n')
-      const widest = Math.max(...lines.map((line) => line.length))
-      expect(widest).toBeLessThanOrEqual(columns)
-      expect(widest).toBeGreaterThan(Math.min(columns, 90) * 0.7)
-    }
-    expect((await onTerminal(`NO_COLOR=1 casky stats ${dir}`)).text).not.toContain('\u001b[3')
   })
 })

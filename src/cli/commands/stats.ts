@@ -1,41 +1,54 @@
 import type { Command } from 'commander'
+import type { Stats } from '../../index'
 import { directory, example } from '../arguments'
+import { styleOf } from '../canvas'
 import type { Cli, Outcome, Run } from '../cli'
 import { toJson } from '../escape'
 import { DONE } from '../exit'
-import { picture } from '../picture'
+import { isInput } from '../files'
+import { picture, type Subject } from '../picture'
+import { readStats } from '../stats-file'
 import { TO_READ, warnOfDamage, withStore } from '../store'
 
 interface StatsFlags {
   json?: boolean
+  all?: boolean
 }
-
-const COLUMNS = 80
 
 export function defineStats(program: Command, run: Run, cli: Cli): void {
   const command = program
     .command('stats')
-    .summary('print counts and sizes')
-    .description('Prints how much is in the store and where: entries, live and dead bytes a segment, memory.')
-    .argument('<DIR>', 'the directory of the store', directory)
+    .summary('draw what is in the store and where')
+    .description(
+      'Draws how much is in the store and where: entries, live and dead bytes a segment, memory. How large the groups ' +
+        'of writes were and how long their syncs took is known to the process that wrote: have it print ' +
+        'JSON.stringify(db.stats()), and pass the file that this went to, or - for standard input.',
+    )
+    .argument('<PATH>', 'the directory of the store, or a file of stats in JSON', directory)
+    .option('--all', 'a line for each segment, however many there are')
     .option('--json', 'the numbers, as one object')
-    .action((dir: string, flags: StatsFlags) => run(printStats(cli, dir, flags)))
-  example(command, 'casky stats ./data')
+    .action((path: string, flags: StatsFlags) => run(printStats(cli, path, flags)))
+  example(command, 'casky stats ./data', 'curl -s localhost:8080/stats | casky stats -')
 }
 
-async function printStats(cli: Cli, dir: string, { json }: StatsFlags): Outcome {
-  return withStore(cli, dir, TO_READ, async (store) => {
+async function printStats(cli: Cli, path: string, flags: StatsFlags): Outcome {
+  if (isInput(path)) {
+    const { stats, name } = await readStats(path)
+    await print(cli, stats, { name, isJustOpened: false }, flags)
+    return DONE
+  }
+  return withStore(cli, path, TO_READ, async (store) => {
     warnOfDamage(cli, store)
-    const stats = store.stats()
-    if (json === true) {
-      cli.output.text(`${toJson(stats)}\n`)
-      return DONE
-    }
-    const { columns, isTTY } = process.stdout
-    const hasColour = isTTY === true && (process.env.NO_COLOR ?? '') === ''
-    for (const line of picture(stats, store.path, columns ?? COLUMNS, hasColour)) {
-      await cli.output.text(`${line}\n`)
-    }
+    await print(cli, store.stats(), { name: store.path, isJustOpened: true }, flags)
     return DONE
   })
+}
+
+async function print({ output }: Cli, stats: Stats, subject: Subject, flags: StatsFlags): Promise<void> {
+  const { json, all } = flags
+  const lines =
+    json === true
+      ? [toJson(stats)]
+      : picture(stats, subject, styleOf(process.stdout, process.env), all === true)
+  for (const line of lines) await output.text(`${line}\n`)
 }

@@ -35,6 +35,13 @@ export default {
     t.equal([stats.entries, stats.lastSequence, stats.writes.records, stats.expired], [99, 102, 102, 0])
     t.ok(stats.writes.groups >= 3 && stats.writes.groups <= 102)
     t.ok(stats.writes.largestGroupRecords > 1 && stats.writes.syncs > 0)
+    const { groupSizes, groups, syncTimes, syncs } = stats.writes
+    t.equal(
+      groupSizes.reduce((total, size) => total + size.groups, 0),
+      groups,
+    )
+    t.equal(syncTimes.count, syncs)
+    t.ok(syncTimes.maxMs > 0 && syncTimes.p50Ms <= syncTimes.maxMs && syncTimes.maxMs <= syncTimes.totalMs)
     t.ok(stats.segments.length > 3)
     const sum = (name) => stats.segments.reduce((total, segment) => total + segment[name], 0)
     t.equal(
