@@ -1,7 +1,7 @@
 // One pass over a segment, from its header to its end, with everything in it handed on and everything wrong reported:
 // opening, checking and repairing all read by it, so what they find is the same.
-import type { Segment } from './catalog'
-import { ioError } from './errors'
+import type { Catalog, Segment } from './catalog'
+import { ioError, isCaskyError } from './errors'
 import { Findings, REMEDY_COUNT, REMEDY_HEADER, REMEDY_MISSING } from './findings'
 import type { Health } from './health'
 import type { FileHandle, Host } from './host/host'
@@ -33,6 +33,16 @@ export function openToRead(host: Host, path: string): FileHandle {
   }
 }
 
+/** The segment's file, for the catalog to close; undefined where it is missing. */
+export function openNamed(catalog: Catalog, segment: Segment): FileHandle | undefined {
+  try {
+    return catalog.fileOf(segment)
+  } catch (error) {
+    if (isCaskyError(error) && error.code === 'CASKY_CORRUPT') return undefined
+    throw error
+  }
+}
+
 /** What is known of a segment before it is read; undefined where only reading tells. */
 export interface Expected {
   bytes: number | undefined
@@ -44,6 +54,15 @@ export function expectedOf({ state, bytes, records, lastSequence }: ManifestEntr
   return state === 'active'
     ? { bytes: undefined, records: undefined, lastSequence: undefined }
     : { bytes, records, lastSequence }
+}
+
+/** Where to begin in a segment whose records up to there came in another way. */
+export interface ReadFrom {
+  /** Where a record begins, at the begin of a batch; what lies before is known to be on disk, up to `certifiedBytes`. */
+  bytes: number
+  certifiedBytes: number
+  records: number
+  lastSequence: number
 }
 
 /** Behind the end of a segment may stand what was copied from there into the next one: that is no torn tail. */
@@ -117,14 +136,18 @@ export function* readRecords(
   expected: Expected,
   sink: Sink,
   nowMs: number,
+  from?: ReadFrom,
 ): Generator<number, void> {
   const { path } = segment
   const { bytes: fileBytes } = host.status(file)
   const decidedBytes = expected.bytes
-  const replay = new Replay(kernels, sink, health, segment, nowMs)
-  const target = { file, path, salt: segment.header.salt, fileBytes, decidedBytes }
+  const before = from && { records: from.records, nextSequence: from.lastSequence + 1 }
+  const replay = new Replay(kernels, sink, health, segment, nowMs, before)
+  const fromSequence = from && from.lastSequence + 1 - segment.header.firstSequence
+  const { salt } = segment.header
+  const target = { file, path, salt, fileBytes, decidedBytes, fromBytes: from?.bytes, fromSequence }
   const scan = new SegmentScan(host, kernels, target)
-  let endBytes = SEGMENT_HEADER_BYTES
+  let endBytes = from?.bytes ?? SEGMENT_HEADER_BYTES
   let isDamaged = false
   for (const event of scan.events()) {
     if (event.kind === 'torn') {
@@ -141,7 +164,10 @@ export function* readRecords(
     yield endBytes
   }
   segment.bytes = decidedBytes ?? replay.torn(endBytes)
-  segment.certifiedBytes = Math.min(segment.bytes, Math.max(SEGMENT_HEADER_BYTES, scan.certified))
+  segment.certifiedBytes = Math.min(
+    segment.bytes,
+    Math.max(from?.certifiedBytes ?? SEGMENT_HEADER_BYTES, scan.certified),
+  )
   if (segment.bytes < fileBytes) {
     health.addTornTail({ path, offset: segment.bytes, bytes: fileBytes - segment.bytes })
   }

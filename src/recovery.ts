@@ -1,30 +1,66 @@
-// Opening: from the manifest and its segments to a full keydir. It reads, and changes nothing on disk.
+// Opening: from the manifest and its segments to a full keydir. It reads, and changes nothing on disk. A checkpoint
+// spares it all that was written before, a hint the values of a segment; what has neither, or one that doesn't fit, is
+// read from end to end, and the store is the same.
 import type { Catalog, Segment } from './catalog'
-import { CaskyError } from './errors'
-import { join, segmentIdOf, segmentName } from './files'
+import { hintedIdOf, join, segmentIdOf, segmentName } from './files'
 import type { Health } from './health'
+import { type HintReading, readHint } from './hint'
 import type { FileHandle, Host } from './host/host'
 import type { Kernels } from './kernels'
 import type { Ledger } from './ledger'
 import type { Manifest, ManifestEntry } from './manifest'
-import { checkHeader, expectedOf, forgetCopiedEnds, lastSequenceOf, readRecords, reportMissing } from './pass'
+import {
+  checkHeader,
+  expectedOf,
+  forgetCopiedEnds,
+  lastSequenceOf,
+  openNamed,
+  type ReadFrom,
+  readRecords,
+  reportMissing,
+} from './pass'
+import { type Restored, restore } from './restore'
+import { retold } from './steps'
 
-/** How far opening has come. */
+/** `checkpoint` also where what was written to it later was read as well. */
+export type SegmentSource = 'checkpoint' | 'hint' | 'scan' | 'missing'
+
+/** How far opening has come, in bytes of the log, whichever way they come in. */
 export interface OpenProgress {
   phase: 'open'
   segment: number
   segments: number
   bytesDone: number
   bytesTotal: number
+  cameFrom: SegmentSource
+}
+
+export interface RecoveredSegment {
+  id: number
+  cameFrom: SegmentSource
+  /** Read of the segment's file, or of its hint. */
+  bytesRead: number
+  /** Why its hint was of no use, where there is one that was tried. */
+  hintReason: string | undefined
 }
 
 export interface RecoveryReport {
   segments: number
-  /** How many segments came in by reading all of their records. */
+  /** How many segments came in which way; those that are missing in none. */
+  checkpointed: number
+  hinted: number
   scanned: number
+  /** Puts and deletes in the log. */
   records: number
+  /** Read of segments, hints and the checkpoint. */
   bytesRead: number
   durationMs: number
+  /** `reason` says why it was not used; neither it nor a hint is ever needed. */
+  checkpoint: { used: boolean; reason: string | undefined; entries: number; bytesRead: number }
+  /** In the order of the log. */
+  bySegment: RecoveredSegment[]
+  /** The ids of the segments that have ended and have no hint, or none that fits. */
+  withoutHint: number[]
 }
 
 export interface RecoveryRooms {
@@ -35,76 +71,193 @@ export interface RecoveryRooms {
   health: Health
 }
 
+/** The ids of the segments whose file, or whose hint, is there. */
+interface Present {
+  segments: ReadonlySet<number>
+  hints: ReadonlySet<number>
+}
+
 export function* recover(rooms: RecoveryRooms, manifest: Manifest): Generator<OpenProgress, RecoveryReport> {
   const { host, catalog } = rooms
   const startedAtMs = host.nowMs()
   const present = presentFiles(host, catalog, manifest)
-  const bytesTotal = totalBytes(host, catalog, present)
-  const report: RecoveryReport = { segments: 0, scanned: 0, records: 0, bytesRead: 0, durationMs: 0 }
-  for (const entry of manifest.segments) {
-    const segment = catalog.add(entry)
-    report.segments++
-    const isMissing = !present.has(entry.header.id)
-    for (const bytesDone of readSegment(rooms, segment, entry, isMissing)) {
-      const done = report.bytesRead + bytesDone
-      yield {
-        phase: 'open',
-        segment: report.segments,
-        segments: manifest.segments.length,
-        bytesDone: done,
-        bytesTotal,
-      }
+  const segments = manifest.segments.map((entry) => catalog.add(entry))
+  const recovery = new Recovery(rooms, manifest, segments, present)
+  const restored = yield* recovery.restore()
+  for (const [i, segment] of segments.entries()) {
+    const begin = restored?.begin
+    recovery.number = i + 1
+    if (begin !== undefined && i < begin.index) {
+      recovery.passOver(segment)
+      if (i + 1 === begin.index) yield recovery.progress(0, 'checkpoint')
+    } else {
+      yield* recovery.read(segment, manifest.segments[i], begin?.index === i ? begin : undefined)
     }
-    report.scanned++
-    report.records += segment.records
-    report.bytesRead += segment.bytes
   }
   forgetCopiedEnds(rooms.health, catalog.segments)
-  report.durationMs = host.nowMs() - startedAtMs
-  return report
+  recovery.report.durationMs = host.nowMs() - startedAtMs
+  return recovery.report
 }
 
-/** The ids of the segments whose files are there. A manifest's were made before it, so later ones don't matter. */
-function presentFiles(host: Host, catalog: Catalog, manifest: Manifest): Set<number> {
+/** A manifest's segments were made before it, so what has come since the look doesn't matter. */
+function presentFiles(host: Host, catalog: Catalog, manifest: Manifest): Present {
   const named = new Set(manifest.segments.map((entry) => entry.header.id))
-  const ids = host.list(catalog.directory).map(segmentIdOf)
-  return new Set(ids.filter((id) => id !== undefined && named.has(id)) as number[])
+  const present = { segments: new Set<number>(), hints: new Set<number>() }
+  for (const name of host.list(catalog.directory)) {
+    const id = segmentIdOf(name)
+    const hintedId = hintedIdOf(name)
+    if (id !== undefined && named.has(id)) present.segments.add(id)
+    if (hintedId !== undefined && named.has(hintedId)) present.hints.add(hintedId)
+  }
+  return present
 }
 
-function totalBytes(host: Host, catalog: Catalog, present: Set<number>): number {
+function totalBytes(host: Host, catalog: Catalog, { segments }: Present): number {
   let total = 0
-  for (const id of present) total += host.inspect(join(catalog.directory, segmentName(id)))?.bytes ?? 0
+  for (const id of segments) total += host.inspect(join(catalog.directory, segmentName(id)))?.bytes ?? 0
   return total
 }
 
-/** Reads one segment into the keydir; yields how many of its bytes are done. */
-function* readSegment(
-  rooms: RecoveryRooms,
-  segment: Segment,
-  entry: ManifestEntry,
-  isMissing: boolean,
-): Generator<number, void> {
-  const { catalog, ledger, health } = rooms
-  const nowMs = rooms.host.nowMs()
-  // Asking the system for each of very many would take long.
-  const file = isMissing ? undefined : openNamed(catalog, segment)
-  if (file === undefined) {
-    reportMissing(health, segment, entry.bytes, nowMs)
-    segment.lastSequence = lastSequenceOf(entry)
-    return
+class Recovery {
+  readonly report: RecoveryReport = {
+    segments: 0,
+    checkpointed: 0,
+    hinted: 0,
+    scanned: 0,
+    records: 0,
+    bytesRead: 0,
+    durationMs: 0,
+    checkpoint: { used: false, reason: undefined, entries: 0, bytesRead: 0 },
+    bySegment: [],
+    withoutHint: [],
   }
-  checkHeader(rooms, segment, file, nowMs)
-  yield* readRecords(rooms, segment, file, expectedOf(entry), ledger, nowMs)
-  // Where some of them can't be read, the manifest goes on telling how many there were.
-  if (entry.state !== 'active') segment.records = entry.records
-}
+  /** Of the segment that is being read; the first is 1. */
+  number = 1
+  private bytesDone = 0
+  private readonly bytesTotal: number
 
-/** The segment's file, for the catalog to close; undefined where it is missing. */
-function openNamed(catalog: Catalog, segment: Segment): FileHandle | undefined {
-  try {
-    return catalog.fileOf(segment)
-  } catch (error) {
-    if (error instanceof CaskyError && error.code === 'CASKY_CORRUPT') return undefined
-    throw error
+  constructor(
+    private readonly rooms: RecoveryRooms,
+    private readonly manifest: Manifest,
+    private readonly segments: readonly Segment[],
+    private readonly present: Present,
+  ) {
+    this.bytesTotal = totalBytes(rooms.host, rooms.catalog, present)
+  }
+
+  /** `bytes` of the segment are done, and all before it. */
+  progress(bytes: number, cameFrom: SegmentSource): OpenProgress {
+    const { number: segment, bytesTotal } = this
+    const bytesDone = this.bytesDone + bytes
+    return { phase: 'open', segment, segments: this.segments.length, bytesDone, bytesTotal, cameFrom }
+  }
+
+  *restore(): Generator<OpenProgress, Restored | undefined> {
+    const { checkpoint } = this.report
+    const steps = restore(this.rooms, this.manifest, this.segments, this.present.segments)
+    // How far it brings opening is known only in the end.
+    const restored = yield* retold(steps, () => this.progress(0, 'checkpoint'))
+    checkpoint.bytesRead = restored?.bytesRead ?? 0
+    this.report.bytesRead += checkpoint.bytesRead
+    if (restored === undefined || 'reason' in restored) {
+      checkpoint.reason = restored?.reason ?? 'there is none'
+      return undefined
+    }
+    checkpoint.used = true
+    checkpoint.entries = restored.entries
+    return restored
+  }
+
+  /** The checkpoint holds all that is in this segment. */
+  passOver(segment: Segment): void {
+    const { host, catalog } = this.rooms
+    this.noteTail(segment, host.status(catalog.fileOf(segment)).bytes)
+    this.took(segment, 'checkpoint', 0)
+  }
+
+  private noteTail({ path, bytes }: Segment, fileBytes: number): void {
+    if (bytes < fileBytes) this.rooms.health.addTornTail({ path, offset: bytes, bytes: fileBytes - bytes })
+  }
+
+  private took(segment: Segment, cameFrom: SegmentSource, bytesRead: number, hintReason?: string): void {
+    const { report, present } = this
+    const { id } = segment.header
+    report.segments++
+    if (cameFrom === 'checkpoint') report.checkpointed++
+    else if (cameFrom === 'hint') report.hinted++
+    else if (cameFrom === 'scan') report.scanned++
+    report.records += segment.records
+    report.bytesRead += bytesRead
+    report.bySegment.push({ id, cameFrom, bytesRead, hintReason })
+    const hasHint = present.hints.has(id) && hintReason === undefined
+    if (segment.state !== 'active' && cameFrom !== 'missing' && !hasHint) report.withoutHint.push(id)
+    this.bytesDone += segment.bytes
+  }
+
+  /** Reads a segment, or what of it lies behind `from`, into the keydir. */
+  *read(segment: Segment, entry: ManifestEntry, from: ReadFrom | undefined): Generator<OpenProgress, void> {
+    const { host, catalog, health } = this.rooms
+    const nowMs = host.nowMs()
+    // Asking the system for each of very many would take long.
+    const file = this.present.segments.has(entry.header.id) ? openNamed(catalog, segment) : undefined
+    if (file === undefined) {
+      reportMissing(health, segment, entry.bytes, nowMs)
+      segment.lastSequence = lastSequenceOf(entry)
+      this.took(segment, 'missing', 0)
+      return
+    }
+    if (from !== undefined && entry.state !== 'active' && from.bytes === entry.bytes) {
+      this.passOver(segment)
+      yield this.progress(0, 'checkpoint')
+      return
+    }
+    const isSound = checkHeader(this.rooms, segment, file, nowMs)
+    const hint = isSound ? yield* this.readHint(segment, entry, file, nowMs) : undefined
+    if (hint !== undefined && hint.unfit === undefined) {
+      this.took(segment, 'hint', hint.bytesRead)
+      return
+    }
+    this.report.bytesRead += hint?.bytesRead ?? 0
+    // What an unfit hint has handed on set keys back to what they were in this segment: it has to be read whole.
+    const rest = hint === undefined ? from : undefined
+    yield* this.scan(segment, entry, file, nowMs, rest)
+    const cameFrom = rest === undefined ? 'scan' : 'checkpoint'
+    this.took(segment, cameFrom, segment.bytes - (rest?.bytes ?? 0), hint?.unfit)
+  }
+
+  /** undefined where there is no hint. */
+  private *readHint(
+    segment: Segment,
+    entry: ManifestEntry,
+    file: FileHandle,
+    nowMs: number,
+  ): Generator<OpenProgress, HintReading | undefined> {
+    const { host, ledger } = this.rooms
+    if (entry.state === 'active' || !this.present.hints.has(entry.header.id)) return undefined
+    const { bytes: fileBytes } = host.status(file)
+    // Part of what it speaks of is gone, which is to be reported.
+    if (fileBytes < entry.bytes) return undefined
+    // It is counted anew, also where the checkpoint knows the begin of the segment.
+    segment.tombstoneBytes = 0
+    const steps = readHint(this.rooms, segment, entry, ledger, nowMs)
+    const reading = yield* retold(steps, (bytes) => this.progress(bytes, 'hint'))
+    if (reading.unfit === undefined) this.noteTail(segment, fileBytes)
+    else segment.tombstoneBytes = 0
+    return reading
+  }
+
+  private *scan(
+    segment: Segment,
+    entry: ManifestEntry,
+    file: FileHandle,
+    nowMs: number,
+    from: ReadFrom | undefined,
+  ): Generator<OpenProgress, void> {
+    const { ledger } = this.rooms
+    const steps = readRecords(this.rooms, segment, file, expectedOf(entry), ledger, nowMs, from)
+    const cameFrom = from === undefined ? 'scan' : 'checkpoint'
+    yield* retold(steps, (bytes) => this.progress(bytes, cameFrom))
+    // Where some of them can't be read, the manifest goes on telling how many there were.
+    if (entry.state !== 'active') segment.records = entry.records
   }
 }

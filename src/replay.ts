@@ -82,17 +82,26 @@ export class Replay {
     health: Health,
     private readonly segment: ReplayedSegment,
     private readonly nowMs: number,
+    /** What is known of the records before those that it takes. */
+    before = { records: 0, nextSequence: segment.header.firstSequence },
   ) {
-    this.findings = new Findings(health, segment.path, segment.header.firstSequence, nowMs)
+    this.findings = new Findings(health, segment.path, before.nextSequence, nowMs)
     this.place.segment = segment.slot
-    segment.records = 0
+    segment.records = before.records
   }
 
-  rows(count: number, at: number, offset: number): void {
+  /** `isHint`: the records stand at `at` without their values, one behind the other. */
+  rows(count: number, at: number, offset: number, isHint = false): void {
     const { words, bytes } = this.kernels
+    let prefixAt = at
     for (let row = 0, word = TABLE; row < count; row++, word += ROW_WORDS) {
       const kind = words[word + ROW_KIND]
+      const keyBytes = kind >>> 16
       const rowOffset = offset + words[word + ROW_AT]
+      const keyEnd =
+        (isHint ? prefixAt : at + words[word + ROW_AT]) +
+        recordBytes(keyBytes, 0, (kind & FLAG_EXPIRES) !== 0)
+      prefixAt = keyEnd
       const sequence = this.segment.header.firstSequence + words[word + ROW_SEQUENCE]
       const isWrite = (kind & KIND_MASK) === KIND_PUT || (kind & KIND_MASK) === KIND_DELETE
       this.findings.record(sequence, isWrite)
@@ -106,8 +115,7 @@ export class Replay {
       // Before the place is filled: breaking a batch uses it for the members.
       if ((kind & FLAG_JOINED_TO_PREVIOUS) === 0) this.breakBatch()
       this.readPlace(word, kind, rowOffset)
-      const keyBytes = kind >>> 16
-      const keyAt = at + words[word + ROW_AT] + this.place.recordBytes - this.place.valueBytes - keyBytes
+      const keyAt = keyEnd - keyBytes
       if (this.place.isDamaged) {
         const valueOffset = rowOffset + this.place.recordBytes - this.place.valueBytes
         this.findings.damagedValue(

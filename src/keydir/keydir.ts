@@ -2,6 +2,7 @@
 // a time, so that no growth is long. It holds the keys' bytes: an answer is exact, and listing keys reads no disk.
 import { invariant } from '../errors'
 import { Expiries } from './expiries'
+import { type FoldedTable, FoldedTables } from './folded'
 import { emptyPlace, type Place, Table } from './table'
 
 export type { Place } from './table'
@@ -9,10 +10,15 @@ export { emptyPlace } from './table'
 
 const TABLE_BITS = 12
 const TABLE_SHIFT = 32 - TABLE_BITS
+export const TABLES = 1 << TABLE_BITS
 
 export class Keydir {
-  private readonly tables: (Table | undefined)[] = new Array(1 << TABLE_BITS).fill(undefined)
-  private readonly expiries = new Expiries()
+  private readonly tables: (Table | undefined)[] = new Array(TABLES).fill(undefined)
+  /** Tables that were loaded, and not used yet. */
+  private folded: FoldedTables | undefined
+  private expiries = new Expiries()
+  /** Of the entries, those that expire, or have expired. */
+  private expiring = 0
   private tableBytes = 0
   /** Entries, those that have expired included. */
   count = 0
@@ -22,9 +28,21 @@ export class Keydir {
   /** `tableWordsMax`: for tests, as Table has it. */
   constructor(private readonly tableWordsMax?: number) {}
 
+  private tableAt(index: number): Table | undefined {
+    return this.tables[index] ?? this.unfold(index)
+  }
+
+  private unfold(index: number): Table | undefined {
+    if (this.folded === undefined) return undefined
+    const table = this.folded.unfold(index, this.tableWordsMax)
+    this.tables[index] = table
+    if (this.folded.isEmpty) this.folded = undefined
+    return table
+  }
+
   /** Looks for the key at `source[at..]` with this 64-bit hash; fills `found` and says whether it is there. */
   find(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
-    let table = this.tables[hashHigh >>> TABLE_SHIFT]
+    let table = this.tableAt(hashHigh >>> TABLE_SHIFT)
     while (table !== undefined) {
       const slot = table.find(hashLow >>> 8, source, at, keyBytes)
       if (slot >= 0) {
@@ -38,7 +56,7 @@ export class Keydir {
 
   /** Brings in the cache line that a later call for this hash begins at. */
   touch(hashLow: number, hashHigh: number): number {
-    return this.tables[hashHigh >>> TABLE_SHIFT]?.touch(hashLow >>> 8) ?? 0
+    return this.tableAt(hashHigh >>> TABLE_SHIFT)?.touch(hashLow >>> 8) ?? 0
   }
 
   /** Points the key at `place`; true where it replaces another, which is then in `found`. */
@@ -51,14 +69,14 @@ export class Keydir {
     place: Place,
   ): boolean {
     const hash24 = hashLow >>> 8
-    if (place.expiresAtMs !== undefined) this.expiries.add(place.expiresAtMs)
+    if (place.expiresAtMs !== undefined) this.addExpiry(place.expiresAtMs)
     let replaces = false
-    let table = this.tables[hashHigh >>> TABLE_SHIFT]
+    let table = this.tableAt(hashHigh >>> TABLE_SHIFT)
     for (; table !== undefined; table = table.next) {
       const slot = table.find(hash24, source, at, keyBytes)
       if (slot < 0) continue
       table.read(slot, this.found)
-      if (this.found.expiresAtMs !== undefined) this.expiries.remove(this.found.expiresAtMs)
+      if (this.found.expiresAtMs !== undefined) this.removeExpiry(this.found.expiresAtMs)
       if (table.update(slot, place)) return true
       table.remove(slot)
       replaces = true
@@ -70,9 +88,19 @@ export class Keydir {
     return replaces
   }
 
+  private addExpiry(expiresAtMs: number): void {
+    this.expiring++
+    this.expiries.add(expiresAtMs)
+  }
+
+  private removeExpiry(expiresAtMs: number): void {
+    this.expiring--
+    this.expiries.remove(expiresAtMs)
+  }
+
   private tableWithRoom(index: number, keyBytes: number): Table {
     let last: Table | undefined
-    for (let table = this.tables[index]; table !== undefined; table = table.next) {
+    for (let table = this.tableAt(index); table !== undefined; table = table.next) {
       if (table.hasRoom(keyBytes)) return table
       last = table
     }
@@ -85,11 +113,11 @@ export class Keydir {
 
   /** Removes the key; true where it was there, with its place in `found`. */
   remove(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
-    for (let table = this.tables[hashHigh >>> TABLE_SHIFT]; table !== undefined; table = table.next) {
+    for (let table = this.tableAt(hashHigh >>> TABLE_SHIFT); table !== undefined; table = table.next) {
       const slot = table.find(hashLow >>> 8, source, at, keyBytes)
       if (slot < 0) continue
       table.read(slot, this.found)
-      if (this.found.expiresAtMs !== undefined) this.expiries.remove(this.found.expiresAtMs)
+      if (this.found.expiresAtMs !== undefined) this.removeExpiry(this.found.expiresAtMs)
       table.remove(slot)
       this.count--
       invariant(this.count >= 0, 'the keydir never counts below zero')
@@ -98,8 +126,14 @@ export class Keydir {
     return false
   }
 
+  /** Entries that never expire: of those, two looks at one store find as many, whatever the clock has done. */
+  get lastingCount(): number {
+    return this.count - this.expiring
+  }
+
   /** Entries that have not expired at `nowMs`. */
   liveCount(nowMs: number): number {
+    if (this.expiring === 0) return this.count
     if (this.expiries.needsStart(nowMs)) {
       this.expiries.start()
       this.forEach((place) => {
@@ -111,10 +145,46 @@ export class Keydir {
 
   /** Calls `visit` for each entry, expired ones included, in no order; it must not change the keydir. */
   forEach(visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void): void {
+    for (let index = 0; index < TABLES; index++) this.forEachOf(index, visit)
+  }
+
+  /** As `forEach`, for the tables of one index, 0 to TABLES - 1. */
+  forEachOf(
+    index: number,
+    visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void,
+  ): void {
     const place = emptyPlace()
-    for (const head of this.tables) {
-      for (let table = head; table !== undefined; table = table.next) table.forEach(place, visit)
+    for (let table = this.tableAt(index); table !== undefined; table = table.next) table.forEach(place, visit)
+  }
+
+  /** The tables of one index, 0 to TABLES - 1, without what is dead in them. */
+  tablesAt(index: number): Table[] {
+    const tables: Table[] = []
+    for (let table = this.tableAt(index); table !== undefined; table = table.next) {
+      this.tableBytes += table.compact()
+      tables.push(table)
     }
+    return tables
+  }
+
+  /** Takes over tables in bulk, whose keys are known to be absent; their entries point to the first `segments` slots. */
+  adopt(bytes: Uint8Array, tables: readonly FoldedTable[], segments: number): void {
+    this.folded ??= new FoldedTables(segments)
+    this.folded.add(bytes, tables, (index) => this.tableAt(index))
+    this.tableBytes += bytes.length
+    for (const { count, expiring } of tables) {
+      this.count += count
+      this.expiring += expiring
+    }
+  }
+
+  clear(): void {
+    this.tables.fill(undefined)
+    this.folded = undefined
+    this.expiries = new Expiries()
+    this.tableBytes = 0
+    this.count = 0
+    this.expiring = 0
   }
 
   /** Bytes of memory held, the keys' own among them. */

@@ -12,6 +12,7 @@
 // eighth instead of doubling. The tags settle nearly every probe without a look at the heap.
 import { invariant } from '../errors'
 import { recordBytes } from '../segment'
+import type { Piece } from './folded'
 
 const FIXED_WORDS = 4
 const EXPIRY_WORDS = 2
@@ -45,18 +46,79 @@ function grownLength(words: number): number {
   return words + (words < QUARTER_UNTIL_WORDS ? words >>> 2 : words >>> 3)
 }
 
+/** A table as a checkpoint keeps it. */
+export interface TableImage {
+  /** Entries only, no room for more. */
+  heap: Uint32Array
+  slots: Uint32Array
+  count: number
+  deadWords: number
+}
+
+/** Whether nothing in an image leads out of it, or in circles: its CRC tells who wrote it, not that it was sound. */
+export function isImageSound({ heap, slots, count, deadWords }: TableImage, segments: number): boolean {
+  if (heap.length > HEAP_WORDS_MAX || count * 8 > slots.length * 7) return false
+  let entries = 0
+  let foundDeadWords = 0
+  let entry = 0
+  while (entry + FIXED_WORDS <= heap.length) {
+    const last = heap[entry + 3]
+    const words = FIXED_WORDS + (heap[entry + 1] >>> 31) * EXPIRY_WORDS + (((last & 0xffff) + 3) >>> 2)
+    if (heap[entry + 2] === DEAD) foundDeadWords += words
+    else if (heap[entry + 2] >= TOP_BIT || (((heap[entry] & 0xff) << 16) | (last >>> 16)) >= segments)
+      return false
+    else entries++
+    entry += words
+  }
+  if (entry !== heap.length || entries !== count || foundDeadWords !== deadWords) return false
+  let used = 0
+  for (let slot = 0; slot < slots.length; slot++) {
+    const word = slots[slot]
+    if (word === 0) continue
+    used++
+    if ((word & 0xff_ffff) > heap.length || (word & 0xff_ffff) === 0) return false
+  }
+  return used === count
+}
+
+function bytesOf(words: Uint32Array): Uint8Array {
+  return new Uint8Array(words.buffer, words.byteOffset, words.byteLength)
+}
+
 export class Table {
   /** Goes on where this table is full, which takes keys made to meet in one sub-table. */
   next: Table | undefined
-  private heap = new Uint32Array(HEAP_WORDS_MIN)
-  private heapBytes = new Uint8Array(this.heap.buffer)
-  private slots = new Uint32Array(SLOTS_MIN)
+  private heap: Uint32Array
+  private heapBytes: Uint8Array
+  private slots: Uint32Array
   private usedWords = 0
   private deadWords = 0
   count = 0
+  /** The memory that it shares with other tables, until one of them grows. */
+  private piece: Piece | undefined
 
-  /** Tests lower the limit. */
-  constructor(private readonly heapWordsMax = HEAP_WORDS_MAX) {}
+  /** Tests lower the limit. The arrays of an image are taken over. */
+  constructor(
+    private readonly heapWordsMax = HEAP_WORDS_MAX,
+    image?: TableImage & { piece: Piece },
+  ) {
+    this.heap = image?.heap ?? new Uint32Array(HEAP_WORDS_MIN)
+    this.slots = image?.slots ?? new Uint32Array(SLOTS_MIN)
+    this.heapBytes = bytesOf(this.heap)
+    if (image === undefined) return
+    this.usedWords = image.heap.length
+    this.deadWords = image.deadWords
+    this.count = image.count
+    this.piece = image.piece
+  }
+
+  /** Copies what it shares with other tables into arrays of its own. */
+  moveOut(): void {
+    this.piece = undefined
+    this.heap = this.heap.slice()
+    this.heapBytes = bytesOf(this.heap)
+    this.slots = this.slots.slice()
+  }
 
   get memoryBytes(): number {
     return this.heap.byteLength + this.slots.byteLength
@@ -201,6 +263,7 @@ export class Table {
   }
 
   private growSlots(): number {
+    this.piece?.leave()
     const before = this.slots.byteLength
     this.slots = new Uint32Array(grownLength(this.slots.length + 1))
     this.linkAll()
@@ -215,6 +278,7 @@ export class Table {
 
   /** Makes room for `words` more; where an eighth or more is dead, by dropping that. */
   private growHeap(words: number): number {
+    this.piece?.leave()
     const keepsDead = this.deadWords * 8 < this.usedWords
     const needed = (keepsDead ? this.usedWords : this.usedWords - this.deadWords) + words
     invariant(needed <= this.heapWordsMax, 'the keys of one table fit into it')
@@ -234,12 +298,53 @@ export class Table {
       this.deadWords = 0
     }
     this.heap = heap
-    this.heapBytes = new Uint8Array(heap.buffer)
+    this.heapBytes = bytesOf(heap)
     if (!keepsDead) {
       this.slots.fill(0)
       this.linkAll()
     }
     return heap.byteLength - old.byteLength
+  }
+
+  /** Drops what is dead where that is worth it; returns by how many bytes that made the table larger: less than 0. */
+  compact(): number {
+    return this.deadWords === 0 || this.deadWords * 8 < this.usedWords ? 0 : this.growHeap(0)
+  }
+
+  get imageWords(): number {
+    return this.usedWords + this.slots.length
+  }
+
+  /**
+   * Writes heap and slots to `into` from word `at` on. The segment of each entry is written as `indexOfSlot` numbers it,
+   * and its record counted in that one's `liveBytes`. Returns what an image says of itself; undefined where an entry is
+   * not to be kept: a damaged one, or one of a segment without a number.
+   */
+  exportTo(
+    into: Uint32Array,
+    at: number,
+    indexOfSlot: Int32Array,
+    liveBytes: Float64Array,
+  ): { heapWords: number; slots: number; count: number; deadWords: number; expiring: number } | undefined {
+    const { usedWords, deadWords, slots, count } = this
+    into.set(this.heap.subarray(0, usedWords), at)
+    into.set(slots, at + usedWords)
+    let expiring = 0
+    for (let entry = 0, size = 0; entry < usedWords; entry += size) {
+      size = this.entryWords(entry)
+      const to = at + entry
+      const valueBytes = into[to + 2]
+      if (valueBytes === DEAD) continue
+      const last = into[to + 3]
+      const index = indexOfSlot[((into[to] & 0xff) << 16) | (last >>> 16)] ?? -1
+      if (valueBytes >= TOP_BIT || index < 0) return undefined
+      const expires = into[to + 1] >= TOP_BIT
+      if (expires) expiring++
+      liveBytes[index] += recordBytes(last & 0xffff, valueBytes, expires)
+      into[to] = (into[to] & 0xffff_ff00) | (index >>> 16)
+      into[to + 3] = (index << 16) | (last & 0xffff)
+    }
+    return { heapWords: usedWords, slots: slots.length, count, deadWords, expiring }
   }
 
   /** Calls `visit` for each live entry, in no order. The key stands in `keys` from `keyAt` on. */

@@ -1,0 +1,189 @@
+// Keeps opening short, and memory free: hints for segments that have ended, a checkpoint as the log grows and when the
+// store closes, and a sweep of what has expired. All of it in slices, and none of it ever needed.
+import type { Segment } from './catalog'
+import { type CheckpointRooms, checkpointSteps, writeCheckpointNow } from './checkpoint'
+import { hintSteps, removeHint, removeStaleCaches } from './hinting'
+import type { Jobs } from './jobs'
+import type { Pace } from './merge/pace'
+import type { RecoveryReport } from './recovery'
+
+/** A segment shorter than this is read as fast as a hint of it. */
+const HINT_SEGMENT_BYTES_MIN = 0x1_0000
+/** So much of the log without a checkpoint is read as fast as one is written. */
+const LOG_BYTES_MIN = 0x4_0000
+/** A checkpoint is written again when the log has grown by so much, or by half of what the checkpoint takes. */
+const LOG_BYTES_MAX = 0x200_0000
+const SWEEP_EVERY_MS = 30_000
+/** Fewer expired entries than this are not worth a walk through the keydir. */
+const EXPIRED_MIN = 1000
+/** Or that share of all. */
+const EXPIRED_RATIO_MIN = 0.05
+
+export interface CaretakerRooms extends CheckpointRooms {
+  /** Resolves once all that is in the log by now is on disk. */
+  flush: () => Promise<void>
+  pace: () => Pace
+  /** Sweeps what has expired of a part of the keydir, and returns how many; `part` from 0 on, false where it is over. */
+  sweep: (part: number, nowMs: number) => number | false
+}
+
+export class Caretaker {
+  /** Entries swept in the background since the store was opened. */
+  swept = 0
+  /** Of these a hint was written, or can't be. */
+  private readonly seen = new Set<Segment>()
+  /** Where the log was when the last checkpoint was begun. */
+  private checkpointedAt: { segment: Segment | undefined; bytes: number; count: number } | undefined
+  /** What opening had to read behind the checkpoint; none once there is a newer one. */
+  private readBehindBytes: number
+  private isDue = false
+  private cancelTimer: (() => void) | undefined
+  /** Ends the steps that are under way. */
+  private end: (() => void) | undefined
+  private isClosed = false
+
+  constructor(
+    private readonly rooms: CaretakerRooms,
+    private readonly jobs: Jobs,
+    { checkpoint, bySegment, withoutHint }: RecoveryReport,
+  ) {
+    const lacking = new Set(withoutHint)
+    for (const segment of rooms.catalog.segments) if (!lacking.has(segment.header.id)) this.seen.add(segment)
+    if (checkpoint.used) this.checkpointedAt = this.position()
+    this.readBehindBytes = bySegment.reduce((sum, { bytesRead }) => sum + bytesRead, 0)
+    removeStaleCaches(rooms.host, rooms.catalog)
+    this.armTimer()
+  }
+
+  /** Something has changed: a segment has ended, or a merge. */
+  consider(): void {
+    if (this.isDue || this.jobs.isStopped) return
+    this.isDue = true
+    this.rooms.host.soon(() => {
+      this.jobs
+        .add(() => this.tidy())
+        // What is only there to be faster may fail.
+        .catch(() => {})
+    })
+  }
+
+  private armTimer(): void {
+    this.cancelTimer = this.rooms.host.later(SWEEP_EVERY_MS, () => {
+      if (this.jobs.isStopped) return
+      if (this.isSweepDue()) this.jobs.add(() => this.sweep()).catch(() => {})
+      this.armTimer()
+    })
+  }
+
+  private isSweepDue(): boolean {
+    const { host, ledger } = this.rooms
+    const { keydir } = ledger
+    const expired = keydir.count - keydir.liveCount(host.nowMs())
+    return expired >= EXPIRED_MIN || (expired > 0 && expired >= EXPIRED_RATIO_MIN * keydir.count)
+  }
+
+  /** Forgets what has expired, in slices; returns how many entries. */
+  async sweep(): Promise<number> {
+    const { host } = this.rooms
+    const pace = this.rooms.pace()
+    const nowMs = host.nowMs()
+    let swept = 0
+    for (let part = 0; !this.jobs.isStopped; part++) {
+      const count = this.rooms.sweep(part, nowMs)
+      if (count === false) break
+      swept += count
+      if (pace.isDue) await pace.rest()
+    }
+    this.swept += swept
+    return swept
+  }
+
+  private async tidy(): Promise<void> {
+    this.isDue = false
+    const { catalog } = this.rooms
+    const ended = catalog.segments.filter((segment) => segment.state !== 'active' && !this.seen.has(segment))
+    for (const segment of ended) {
+      this.seen.add(segment)
+      if (segment.bytes >= HINT_SEGMENT_BYTES_MIN) await this.hint(segment)
+    }
+    const covered = new Set(catalog.segments)
+    for (const segment of this.seen) if (!covered.has(segment)) this.forget(segment)
+    if (this.uncheckpointedBytes() >= this.checkpointAfterBytes()) await this.checkpoint()
+  }
+
+  private forget(segment: Segment): void {
+    const { host, catalog } = this.rooms
+    this.seen.delete(segment)
+    removeHint(host, catalog, segment.header.id)
+  }
+
+  private async hint(segment: Segment): Promise<void> {
+    const pace = this.rooms.pace()
+    const steps = hintSteps(this.rooms, segment)
+    this.end = () => steps.return(false)
+    while (!this.jobs.isStopped && steps.next().done !== true) if (pace.isDue) await pace.rest()
+    this.end = undefined
+  }
+
+  private async checkpoint(): Promise<void> {
+    const pace = this.rooms.pace()
+    const steps = checkpointSteps(this.rooms)
+    this.end = () => steps.return({ isWritten: false, reason: 'ended early' })
+    const begin = this.position()
+    while (!this.jobs.isStopped) {
+      const step = steps.next()
+      if (step.done === true) {
+        if (step.value.isWritten) {
+          this.checkpointedAt = begin
+          this.readBehindBytes = 0
+        }
+        break
+      }
+      try {
+        if (step.value === 'sync') await pace.wait((done) => this.rooms.flush().then(() => done(null), done))
+        else if (pace.isDue) await pace.rest()
+      } catch {
+        // The log could not be synced, and whoever writes hears of it.
+        this.end?.()
+        break
+      }
+    }
+    this.end = undefined
+  }
+
+  /** Ends what is under way, at once. */
+  stop(): void {
+    this.cancelTimer?.()
+    this.end?.()
+    this.end = undefined
+  }
+
+  /** Writes a last checkpoint: before the lock is given back, and once the log is sealed. */
+  close(): void {
+    if (this.isClosed) return
+    this.isClosed = true
+    if (this.uncheckpointedBytes() >= LOG_BYTES_MIN) writeCheckpointNow(this.rooms, () => {})
+  }
+
+  private position(): NonNullable<Caretaker['checkpointedAt']> {
+    const { segments } = this.rooms.catalog
+    const segment = segments.at(-1)
+    return { segment, bytes: segment?.bytes ?? 0, count: segments.length }
+  }
+
+  /** How much of the log an open would have to read beside the checkpoint. */
+  private uncheckpointedBytes(): number {
+    const { segments } = this.rooms.catalog
+    const { checkpointedAt } = this
+    const at = checkpointedAt?.segment === undefined ? -1 : segments.indexOf(checkpointedAt.segment)
+    // A merge has replaced what it covers.
+    const isUsable = checkpointedAt !== undefined && at >= 0 && at === checkpointedAt.count - 1
+    const behind = isUsable ? segments.slice(at) : segments
+    const total = behind.reduce((sum, { bytes }) => sum + bytes, 0)
+    return isUsable ? total - checkpointedAt.bytes + this.readBehindBytes : total
+  }
+
+  private checkpointAfterBytes(): number {
+    return Math.max(LOG_BYTES_MAX, this.rooms.ledger.keydir.memoryBytes / 2)
+  }
+}

@@ -1,0 +1,234 @@
+// Loads a checkpoint, if there is one that fits the store as it is now. Tables are taken over in bulk: no key is looked
+// at. Whatever is wrong with a checkpoint, opening goes on without it.
+import { ROW_KIND, ROW_VALUE_DAMAGED, ROW_WORDS, SCAN_TABLE_AT } from '../assembly/layout'
+import { isEqual } from './bytes'
+import type { Catalog, Segment } from './catalog'
+import {
+  bytesOf,
+  CHECKPOINT_HEADER_BYTES,
+  type Checkpoint,
+  type CheckpointPiece,
+  decodeCheckpoint,
+  listsOf,
+} from './checkpoint-file'
+import { CHECKPOINT, join } from './files'
+import { Health } from './health'
+import type { FileHandle, Host } from './host/host'
+import { readFully } from './io'
+import type { Kernels } from './kernels'
+import type { Ledger } from './ledger'
+import type { Manifest } from './manifest'
+import { checkHeader, openNamed, type ReadFrom } from './pass'
+import { SegmentScan } from './scanner'
+import { SEGMENT_HEADER_BYTES } from './segment'
+
+const TABLE = SCAN_TABLE_AT / 4
+/** How much is loaded between two looks at the event loop. */
+const STEP_BYTES = 0x40_0000
+
+export interface RestoreRooms {
+  host: Host
+  kernels: Kernels
+  catalog: Catalog
+  ledger: Ledger
+}
+
+/** What a checkpoint came to. */
+export interface Restored {
+  entries: number
+  bytesRead: number
+  /** How much of the store it stands for, and where to read on: in the segment at this place of the list. */
+  begin: ReadFrom & { index: number }
+}
+
+export interface Refusal {
+  reason: string
+  bytesRead: number
+}
+
+/** `segments` are those of the manifest, nothing of them read yet; `present` the ids of those whose file is there. */
+export function* restore(
+  rooms: RestoreRooms,
+  manifest: Manifest,
+  segments: readonly Segment[],
+  present: ReadonlySet<number>,
+): Generator<void, Restored | Refusal | undefined> {
+  const { host, catalog } = rooms
+  const path = join(catalog.directory, CHECKPOINT)
+  let file: FileHandle | undefined
+  try {
+    if (host.inspect(path) === undefined) return undefined
+    file = host.open(path, 'read')
+  } catch {
+    return { reason: 'it can not be opened', bytesRead: 0 }
+  }
+  const loader = new Loader(rooms, file)
+  try {
+    const checkpoint = loader.begin()
+    const reason =
+      typeof checkpoint === 'string'
+        ? checkpoint
+        : (misfitOf(checkpoint, manifest) ?? shortfallOf(rooms, checkpoint, manifest, segments, present))
+    if (typeof checkpoint === 'string' || reason !== undefined)
+      return { reason: reason ?? '', bytesRead: loader.bytesRead }
+    let stepBytes = 0
+    for (const piece of checkpoint.pieces) {
+      if (!loader.load(piece, checkpoint.segments.length)) {
+        rooms.ledger.keydir.clear()
+        return { reason: 'it is damaged', bytesRead: loader.bytesRead }
+      }
+      stepBytes += bytesOf(piece)
+      if (stepBytes < STEP_BYTES) continue
+      stepBytes = 0
+      yield
+    }
+    settle(checkpoint, segments)
+    const { begin, entries } = checkpoint
+    const certifiedBytes =
+      begin.index === checkpoint.segments.length - 1 ? lastBytes(checkpoint) : begin.bytes
+    return { entries, bytesRead: loader.bytesRead, begin: { ...begin, certifiedBytes } }
+  } finally {
+    host.close(file)
+  }
+}
+
+function lastBytes({ segments }: Checkpoint): number {
+  return segments[segments.length - 1].bytes
+}
+
+/** What keeps a checkpoint from being one of the log that the manifest names: it must be of that, or of how it began. */
+function misfitOf({ storeId, segments, begin }: Checkpoint, manifest: Manifest): string | undefined {
+  if (!isEqual(storeId, manifest.storeId)) return 'it belongs to another store'
+  if (segments.length > manifest.segments.length) return 'the manifest names fewer segments'
+  const last = segments.length - 1
+  for (const [i, covered] of segments.entries()) {
+    const { header, state, bytes, records, lastSequence } = manifest.segments[i]
+    if (covered.id !== header.id || covered.salt !== header.salt) return 'the manifest names other segments'
+    const isEnded = state !== 'active'
+    if (covered.isEnded) {
+      const isSame =
+        isEnded &&
+        covered.bytes === bytes &&
+        covered.records === records &&
+        covered.lastSequence === lastSequence
+      if (!isSame) return 'a segment has ended elsewhere'
+    } else if (i < last || (isEnded && bytes < covered.bytes)) {
+      return 'a segment has ended elsewhere'
+    }
+    if (covered.bytes < SEGMENT_HEADER_BYTES) return 'a segment has ended elsewhere'
+  }
+  const first = manifest.segments[begin.index].header.firstSequence
+  const isPlausible = begin.bytes >= SEGMENT_HEADER_BYTES && begin.lastSequence >= first - 1
+  return isPlausible ? undefined : 'its lists make no sense'
+}
+
+/** What keeps the files from bearing a checkpoint out: they are asked as far as that is cheap. */
+function shortfallOf(
+  rooms: RestoreRooms,
+  { segments: covered, begin }: Checkpoint,
+  { segments: entries }: Manifest,
+  segments: readonly Segment[],
+  present: ReadonlySet<number>,
+): string | undefined {
+  const { host, catalog } = rooms
+  const nowMs = host.nowMs()
+  for (let i = 0; i < covered.length; i++) {
+    // Asking the system for each of very many would take long.
+    const file = present.has(covered[i].id) ? openNamed(catalog, segments[i]) : undefined
+    if (file === undefined) return 'a segment is missing'
+    const bytes = Math.max(covered[i].bytes, entries[i].bytes)
+    if (host.status(file).bytes < bytes) return 'a segment is too short'
+    // What is wrong is reported where the segment is read.
+    if (!checkHeader({ ...rooms, health: new Health() }, segments[i], file, nowMs))
+      return "a segment's header is damaged"
+  }
+  for (let i = begin.index; i < covered.length; i++) {
+    const from = i === begin.index ? begin : undefined
+    if (!isWhole(rooms, segments[i], covered[i].bytes, from))
+      return 'the log can not be read up to where the checkpoint was made'
+  }
+  return undefined
+}
+
+/** Whether a segment can be read up to there: some of the tables were copied with it, and some without. */
+function isWhole(
+  { host, kernels, catalog }: RestoreRooms,
+  segment: Segment,
+  bytes: number,
+  from: { bytes: number; lastSequence: number } | undefined,
+): boolean {
+  if (from !== undefined && from.bytes === bytes) return true
+  const { path, header } = segment
+  const scan = new SegmentScan(host, kernels, {
+    file: catalog.fileOf(segment),
+    path,
+    salt: header.salt,
+    fileBytes: bytes,
+    decidedBytes: bytes,
+    fromBytes: from?.bytes,
+    fromSequence: from && from.lastSequence + 1 - header.firstSequence,
+  })
+  const { words } = kernels
+  for (const event of scan.events()) {
+    if (event.kind !== 'rows') return false
+    for (let row = 0; row < event.count; row++)
+      if ((words[TABLE + row * ROW_WORDS + ROW_KIND] & ROW_VALUE_DAMAGED) !== 0) return false
+  }
+  return true
+}
+
+/** What the catalog would know, had the segments been read up to where the log was. */
+function settle({ segments: covered }: Checkpoint, segments: readonly Segment[]): void {
+  for (const [i, { liveBytes, tombstoneBytes }] of covered.entries()) {
+    const segment = segments[i]
+    segment.liveBytes = liveBytes
+    segment.tombstoneBytes = tombstoneBytes
+  }
+}
+
+class Loader {
+  bytesRead = 0
+  private position = CHECKPOINT_HEADER_BYTES
+  private header = new Uint8Array(CHECKPOINT_HEADER_BYTES)
+
+  constructor(
+    private readonly rooms: RestoreRooms,
+    private readonly file: FileHandle,
+  ) {}
+
+  /** The header and the lists, or what is wrong with them. */
+  begin(): Checkpoint | string {
+    const { kernels, host } = this.rooms
+    try {
+      const fileBytes = host.status(this.file).bytes
+      if (!this.read(this.header, 0)) return 'it is too short'
+      const lists = listsOf(kernels, this.header, fileBytes)
+      if (typeof lists === 'string') return lists
+      const bytes = new Uint8Array(lists.bytes)
+      if (!this.read(bytes, lists.at)) return 'it is too short'
+      return decodeCheckpoint(kernels, this.header, bytes)
+    } catch {
+      return 'it can not be read'
+    }
+  }
+
+  private read(into: Uint8Array, position: number): boolean {
+    const read = readFully(this.rooms.host, this.file, into, 0, into.length, position)
+    this.bytesRead += read
+    return read === into.length
+  }
+
+  /** Loads a piece; false where it is damaged. */
+  load(piece: CheckpointPiece, segments: number): boolean {
+    const { kernels, ledger } = this.rooms
+    try {
+      const bytes = new Uint8Array(bytesOf(piece))
+      if (!this.read(bytes, this.position) || kernels.crc(bytes) !== piece.crc) return false
+      this.position += bytes.length
+      ledger.keydir.adopt(bytes, piece.tables, segments)
+      return true
+    } catch {
+      return false
+    }
+  }
+}

@@ -1,0 +1,132 @@
+// A second reader of hints and checkpoints, written from docs/FORMAT.md alone.
+import { slowCrc32, slowDjb2Xor, slowFinalizer } from './reference'
+
+/** The hint that a segment file has to have, of which the manifest says `entry`. */
+export function referenceHint(
+  segment: Buffer,
+  records: { offset: number; key: Buffer; expiresAtMs: bigint | undefined }[],
+  entry: { records: number; bytes: number; lastSequence: number },
+): Buffer {
+  const header = Buffer.alloc(96)
+  header.write('CASKYHNT', 0, 'latin1')
+  header.writeUInt16LE(1, 8)
+  header.writeUInt16LE(96, 10)
+  header.writeUInt32LE(slowCrc32(header.subarray(0, 12)), 12)
+  segment.copy(header, 16, 16, 32)
+  segment.copy(header, 32, 32, 40)
+  segment.copy(header, 48, 48, 56)
+  header.writeBigUInt64LE(BigInt(entry.bytes), 64)
+  header.writeBigUInt64LE(BigInt(entry.lastSequence), 72)
+  header.writeUInt32LE(entry.records, 80)
+  header.writeUInt32LE(slowCrc32(header.subarray(0, 92)), 92)
+  const prefixes = records.map(({ offset, key, expiresAtMs }) =>
+    segment.subarray(offset, offset + 29 + (expiresAtMs === undefined ? 0 : 8) + key.length),
+  )
+  const content = Buffer.concat([header, ...prefixes])
+  const crc = Buffer.alloc(4)
+  crc.writeUInt32LE(slowCrc32(content))
+  return Buffer.concat([content, crc])
+}
+
+export interface ReferencePlace {
+  segmentId: number
+  offset: number
+  valueBytes: number
+  expiresAtMs: bigint | undefined
+}
+
+export interface ReferenceCheckpoint {
+  begin: { segmentId: number; records: number; bytes: number; lastSequence: number }
+  segments: { id: number; isEnded: boolean; records: number; bytes: number; liveBytes: number }[]
+  /** By their keys; each found again by its hash. */
+  entries: Map<string, ReferencePlace>
+}
+
+export function referenceCheckpoint(file: Buffer): ReferenceCheckpoint {
+  const check = (holds: boolean, what: string) => {
+    if (!holds) throw new Error(what)
+  }
+  check(file.toString('latin1', 0, 8) === 'CASKYCHK', 'magic')
+  check(slowCrc32(file.subarray(0, 12)) === file.readUInt32LE(12), 'preamble')
+  check(slowCrc32(file.subarray(0, 92)) === file.readUInt32LE(92), 'header')
+  const listsAt = 96 + Number(file.readBigUInt64LE(40))
+  check(slowCrc32(file.subarray(listsAt)) === file.readUInt32LE(88), 'lists')
+  const segments = Array.from({ length: file.readUInt32LE(32) }, (_, i) => {
+    const at = listsAt + 48 * i
+    return {
+      id: file.readUInt32LE(at),
+      isEnded: file.readUInt32LE(at + 8) === 1,
+      records: file.readUInt32LE(at + 12),
+      bytes: Number(file.readBigUInt64LE(at + 16)),
+      liveBytes: Number(file.readBigUInt64LE(at + 32)),
+    }
+  })
+  const entries = new Map<string, ReferencePlace>()
+  let at = listsAt + 48 * segments.length
+  let wordsAt = 96
+  let tablesLeft = file.readUInt32LE(36)
+  for (let piece = file.readUInt32LE(80); piece > 0; piece--) {
+    const pieceAt = wordsAt
+    const tables = file.readUInt32LE(at)
+    const crc = file.readUInt32LE(at + 4)
+    at += 8
+    for (let table = 0; table < tables; table++, at += 24, tablesLeft--) {
+      const [index, count, heapWords, , slots] = [0, 4, 8, 12, 16].map((field) =>
+        file.readUInt32LE(at + field),
+      )
+      const heap = file.subarray(wordsAt, wordsAt + heapWords * 4)
+      wordsAt += heapWords * 4
+      const slotWords = file.subarray(wordsAt, wordsAt + slots * 4)
+      wordsAt += slots * 4
+      const found = readTable(heap, slotWords, index)
+      check(found.length === count, 'count')
+      for (const { key, segment, ...place } of found)
+        entries.set(key.toString('latin1'), { segmentId: segments[segment].id, ...place })
+    }
+    check(slowCrc32(file.subarray(pieceAt, wordsAt)) === crc, 'piece')
+  }
+  check(tablesLeft === 0 && wordsAt === listsAt && at === file.length, 'lengths')
+  check(entries.size === Number(file.readBigUInt64LE(72)), 'entries')
+  const begin = {
+    segmentId: segments[file.readUInt32LE(48)].id,
+    records: file.readUInt32LE(52),
+    bytes: Number(file.readBigUInt64LE(56)),
+    lastSequence: Number(file.readBigUInt64LE(64)),
+  }
+  return { begin, segments, entries }
+}
+
+function readTable(heap: Buffer, slots: Buffer, index: number) {
+  const found: (Omit<ReferencePlace, 'segmentId'> & { key: Buffer; segment: number })[] = []
+  for (let at = 0; at < heap.length; ) {
+    const word = (i: number) => heap.readUInt32LE(at + 4 * i)
+    const expires = word(1) >= 2 ** 31
+    const keyAt = at + (expires ? 24 : 16)
+    const keyBytes = word(3) & 0xffff
+    const key = heap.subarray(keyAt, keyAt + keyBytes)
+    if (word(2) !== 0xffff_ffff) {
+      const hash = slowFinalizer(slowDjb2Xor(key))
+      const hash24 = Number((hash >> 8n) & 0xff_ffffn)
+      if (Number(hash >> 52n) !== index || word(0) >>> 8 !== hash24) throw new Error('hash')
+      if (!isFound(slots, hash24, at / 4)) throw new Error('slot')
+      found.push({
+        key,
+        segment: (word(0) & 0xff) * 2 ** 16 + (word(3) >>> 16),
+        offset: word(1) % 2 ** 31,
+        valueBytes: word(2),
+        expiresAtMs: expires ? heap.readBigUInt64LE(at + 16) : undefined,
+      })
+    }
+    at = keyAt + Math.ceil(keyBytes / 4) * 4
+  }
+  return found
+}
+
+function isFound(slots: Buffer, hash24: number, entryWord: number): boolean {
+  const count = slots.length / 4
+  for (let slot = Math.floor((hash24 * count) / 2 ** 24); ; slot = (slot + 1) % count) {
+    const word = slots.readUInt32LE(slot * 4)
+    if (word === 0) return false
+    if (word === (hash24 & 0xff) * 2 ** 24 + entryWord + 1) return true
+  }
+}
