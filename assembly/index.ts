@@ -1,8 +1,10 @@
 // The kernels: what the host calls, and nothing else.
 import { buildCrcTables } from './crc32'
 
+export { copyRows } from './copy'
 export { crc32 } from './crc32'
 export { djb2xor, hashKey } from './hash'
+export { scanPrefixes } from './hint'
 export { encodeHeader, encodeRecord, isHeaderValid, verifyRecord } from './record'
 export { describe, find, scan } from './scan'
 

@@ -48,7 +48,9 @@ export const RESULT_HASH_HIGH = 1
 export const RESULT_CONSUMED_BYTES = 2
 export const RESULT_STOP = 3
 export const RESULT_CERTIFIED = 4
+export const RESULT_ADVANCED_BYTES = 5
 export const RESULT_NEXT_SEQUENCE = 6 // f64, two words: one past the last may be 2^32
+export const RESULT_LAST_RECORD = 8
 
 // --- one row of the scan's table, as u32 words ---
 export const ROW_AT = 0 // bytes from the start of the scanned part
@@ -62,6 +64,8 @@ export const ROW_EXPIRES_HIGH = 7
 export const ROW_WORDS = 8
 export const ROW_BYTES = 32
 export const ROW_VALUE_DAMAGED = 0x100
+export const ROW_COPIED = 0x200 // a merge's marks: its record is copied,
+export const ROW_BURIED = 0x400 // or a delete takes its place
 
 // --- why a scan stopped ---
 export const STOP_MORE = 0 // the next record is not wholly in the window

@@ -39,12 +39,12 @@ import {
 import { isHeaderValid, isPlausible, prefixBytes } from './record'
 
 /** R6: sequence numbers only grow; a marker or seal repeats the last one. */
-function isInOrder(kind: u32, sequence: u32, nextSequence: f64): bool {
+export function isInOrder(kind: u32, sequence: u32, nextSequence: f64): bool {
   const isWrite = (kind & KIND_MASK) < <u32>KIND_MARKER
   return isWrite ? <f64>sequence >= nextSequence : <f64>sequence + 1 >= nextSequence
 }
 
-function storeRow(
+export function storeRow(
   row: u32,
   base: u32,
   at: u32,

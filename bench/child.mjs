@@ -3,9 +3,10 @@ import { writeSync } from 'node:fs'
 import process from 'node:process'
 import { bare, durable } from './workloads/durable.mjs'
 import { fill } from './workloads/fill.mjs'
+import { merge } from './workloads/merge.mjs'
 import { get, iterate, openAgain } from './workloads/read.mjs'
 
-const workloads = { fill, durable, bare, get, iterate, open: openAgain }
+const workloads = { fill, durable, bare, get, iterate, open: openAgain, merge }
 const [workload, text] = process.argv.slice(2)
 const setup = JSON.parse(text)
 const result = await workloads[workload](setup)

@@ -66,9 +66,12 @@ function runOnce(root, { keys, quick }) {
     step('get, by bytes', 'get', { path: closed, by: 'bytes' })
     step('iterate, in order', 'iterate', { path: closed, order: 'key' })
     step('iterate, in any order', 'iterate', { path: closed, order: 'any' })
+    step('open, by hints', 'open', { path: closed, without: ['CHECKPOINT'] })
+    step('open, by scan', 'open', { path: closed, without: ['CHECKPOINT', '.hint'] })
     step('fill, then SIGKILL', 'fill', { path: killed, kill: true })
     step('open, after SIGKILL', 'open', { path: killed })
     delete results['fill, then SIGKILL']
+    step('merge, while reads and writes go on', 'merge', { path: join(directory, 'merged') })
   } finally {
     show('')
     if (process.stderr.isTTY) process.stderr.write('\r\x1b[K')

@@ -26,12 +26,13 @@ export function summarize(runs) {
 const whole = (value) => Math.round(value).toLocaleString('en-US')
 const ms = (value) => `${value < 10 ? value.toFixed(2) : whole(value)} ms`
 const perSecondText = (value) => `${whole(value)} /s`
+const mibText = (value) => `${whole(value)} MiB/s`
 const COLUMNS = ['workload', 'median', 'least – most', 'p50', 'p99', 'beside it']
 
 function rowOf(name, figures, results) {
   const { perSecond, ms: took, p50Ms, p99Ms } = figures
-  const main = perSecond ?? took
-  const show = perSecond === undefined ? ms : perSecondText
+  const main = perSecond ?? figures.mibPerSecond ?? took
+  const show = perSecond !== undefined ? perSecondText : figures.mibPerSecond !== undefined ? mibText : ms
   return [
     name,
     show(main.median),
@@ -42,11 +43,9 @@ function rowOf(name, figures, results) {
   ]
 }
 
-function besides(
-  name,
-  { keydirBytesPerKey, diskBytesPerKey, putsPerGroup, cacheHits, firstMs, perSecond },
-  results,
-) {
+function besides(name, figures, results) {
+  const { keydirBytesPerKey, diskBytesPerKey, putsPerGroup, cacheHits, firstMs, perSecond } = figures
+  const { longestStallMs, p999Ms, spaceBefore, spaceAfter } = figures
   const notes = []
   if (keydirBytesPerKey !== undefined) {
     notes.push(`${keydirBytesPerKey.median.toFixed(1)} bytes of memory a key beyond the key itself`)
@@ -57,6 +56,12 @@ function besides(
       results[name.replace('put, durable,', 'bare write and fdatasync,').replace('in flight', 'at once')]
     notes.push(`${putsPerGroup.median.toFixed(1)} a group`)
     notes.push(`${(perSecond.median / bare.perSecond.median).toFixed(2)}× the bare disk`)
+  }
+  if (longestStallMs !== undefined) {
+    notes.push(`nothing else ran for ${ms(longestStallMs.median)} at most, p99.9 ${ms(p999Ms.median)}`)
+    notes.push(
+      `disk to live bytes ${spaceBefore.median.toFixed(2)} before, ${spaceAfter.median.toFixed(3)} after`,
+    )
   }
   if (cacheHits !== undefined) notes.push(`${Math.round(cacheHits.median * 100)} % from the block cache`)
   if (firstMs !== undefined) notes.push(`the first after ${ms(firstMs.median)}`)

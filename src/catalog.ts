@@ -23,10 +23,13 @@ export interface Segment {
   lastSequence: number
   /** Bytes of the records that the keydir points to. */
   liveBytes: number
+  /** Bytes of the records that hide older ones: deletes, and what has expired and was swept. */
+  tombstoneBytes: number
 }
 
 export class Catalog {
   private readonly bySlot: (Segment | undefined)[] = []
+  private readonly freeSlots: number[] = []
   private readonly open = new Map<number, FileHandle>()
   readonly segments: Segment[] = []
 
@@ -36,8 +39,19 @@ export class Catalog {
   ) {}
 
   add(entry: ManifestEntry): Segment {
+    const last = this.segments.at(-1)
+    invariant(
+      last === undefined || last.header.firstSequence <= entry.header.firstSequence,
+      'segments stand in the order of their sequence numbers',
+    )
+    const segment = this.give(entry)
+    this.segments.push(segment)
+    return segment
+  }
+
+  private give(entry: ManifestEntry): Segment {
     const segment: Segment = {
-      slot: this.bySlot.length,
+      slot: this.freeSlots.pop() ?? this.bySlot.length,
       header: entry.header,
       path: join(this.directory, segmentName(entry.header.id)),
       state: entry.state,
@@ -46,26 +60,38 @@ export class Catalog {
       records: entry.records,
       lastSequence: entry.lastSequence,
       liveBytes: 0,
+      tombstoneBytes: 0,
     }
-    const last = this.segments.at(-1)
-    invariant(
-      last === undefined || last.header.firstSequence <= entry.header.firstSequence,
-      'segments stand in the order of their sequence numbers',
-    )
-    this.bySlot.push(segment)
-    this.segments.push(segment)
+    this.bySlot[segment.slot] = segment
     return segment
+  }
+
+  /** Puts what they were merged into in the place of `run`, which stand next to each other. They stay readable. */
+  replace(run: readonly Segment[], entry: ManifestEntry | undefined): Segment | undefined {
+    const merged = entry === undefined ? undefined : this.give(entry)
+    this.segments.splice(this.placeOf(run), run.length, ...(merged === undefined ? [] : [merged]))
+    return merged
+  }
+
+  private placeOf(run: readonly Segment[]): number {
+    const at = this.segments.indexOf(run[0])
+    invariant(at >= 0 && run.every((each, i) => this.segments[at + i] === each), 'a run stands together')
+    return at
+  }
+
+  /** Nobody reads from it any more: its file is closed, and its slot free for another. */
+  forget(segment: Segment): void {
+    invariant(this.bySlot[segment.slot] === segment && segment.liveBytes === 0, 'nothing points to it')
+    this.closeFile(segment.slot)
+    this.bySlot[segment.slot] = undefined
+    this.freeSlots.push(segment.slot)
   }
 
   /** Takes back the segment added last, whose making failed. */
   removeLast(segment: Segment): void {
-    invariant(
-      this.segments.at(-1) === segment && segment.liveBytes === 0,
-      'only a fresh segment is taken back',
-    )
+    invariant(this.segments.at(-1) === segment, 'only the last segment is taken back')
     this.segments.pop()
-    this.bySlot.pop()
-    this.closeFile(segment.slot)
+    this.forget(segment)
   }
 
   at(slot: number): Segment {
@@ -76,11 +102,18 @@ export class Catalog {
 
   /** What the manifest says of the segments as they are now. */
   entries(): ManifestEntry[] {
-    return this.segments.map(({ header, state, bytes, records, lastSequence }) =>
-      state === 'active'
-        ? { header, state, bytes: 0, records: 0, lastSequence: 0 }
-        : { header, state, bytes, records, lastSequence },
-    )
+    return entriesOf(this.segments)
+  }
+
+  /** As `entries`, once `replace` has been done. */
+  entriesWith(run: readonly Segment[], entry: ManifestEntry | undefined): ManifestEntry[] {
+    const at = this.placeOf(run)
+    const merged = entry === undefined ? [] : [entry]
+    return [
+      ...entriesOf(this.segments.slice(0, at)),
+      ...merged,
+      ...entriesOf(this.segments.slice(at + run.length)),
+    ]
   }
 
   /** A handle to read the segment through; the catalog closes it. */
@@ -134,4 +167,12 @@ export class Catalog {
   closeFiles(): void {
     for (const slot of [...this.open.keys()]) this.closeFile(slot)
   }
+}
+
+function entriesOf(segments: readonly Segment[]): ManifestEntry[] {
+  return segments.map(({ header, state, bytes, records, lastSequence }) =>
+    state === 'active'
+      ? { header, state, bytes: 0, records: 0, lastSequence: 0 }
+      : { header, state, bytes, records, lastSequence },
+  )
 }

@@ -3,16 +3,19 @@ import { KEY_AT, KIND_DELETE, KIND_MASK } from '../assembly/layout'
 import { GrowableBytes, GrowableWords } from './bytes'
 import type { Catalog } from './catalog'
 import type { Kernels } from './kernels'
-import { emptyPlace, Keydir, type Place } from './keydir/keydir'
+import { emptyPlace, Keydir, type Place, TABLES } from './keydir/keydir'
 import type { Memtable } from './memtable'
+import type { Overlay } from './overlay'
 import type { RawRecord } from './oversize'
-import { recordFields } from './segment'
+import { recordBytes, recordFields } from './segment'
 
 /** Keys looked up together, so that their cache misses overlap. */
 const TOUCH_AT_ONCE = 64
 
 export class Ledger {
   readonly keydir = new Keydir()
+  /** Of the snapshots that are kept: they are told before a key changes. */
+  readonly overlays: Overlay[] = []
   private touched = 0
 
   constructor(private readonly catalog: Catalog) {}
@@ -26,14 +29,43 @@ export class Ledger {
     place: Place,
   ): void {
     const replaces = this.keydir.put(hashLow, hashHigh, source, at, keyBytes, place)
+    if (this.overlays.length > 0) this.note(hashLow, hashHigh, source, at, keyBytes, replaces)
     if (replaces) this.retire()
     this.catalog.at(place.segment).liveBytes += place.recordBytes
   }
 
-  /** True where the key was there. */
-  remove(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
+  /** What the keydir has just found and changed. */
+  private note(
+    hashLow: number,
+    hashHigh: number,
+    source: Uint8Array,
+    at: number,
+    keyBytes: number,
+    wasThere: boolean,
+  ): void {
+    const place = wasThere ? this.keydir.found : undefined
+    for (const overlay of this.overlays) overlay.note(hashLow, hashHigh, source, at, keyBytes, place)
+  }
+
+  /**
+   * True where the key was there. `place`: the record that says so, a delete or what has expired, which has to stay as
+   * long as older ones do.
+   */
+  remove(
+    hashLow: number,
+    hashHigh: number,
+    source: Uint8Array,
+    at: number,
+    keyBytes: number,
+    place?: Pick<Place, 'segment'>,
+  ): boolean {
+    // Of what has expired a merge keeps a delete.
+    if (place !== undefined) this.catalog.at(place.segment).tombstoneBytes += recordBytes(keyBytes, 0, false)
     const wasThere = this.keydir.remove(hashLow, hashHigh, source, at, keyBytes)
-    if (wasThere) this.retire()
+    if (wasThere) {
+      if (this.overlays.length > 0) this.note(hashLow, hashHigh, source, at, keyBytes, true)
+      this.retire()
+    }
     return wasThere
   }
 
@@ -50,7 +82,11 @@ export class Ledger {
     if (!this.keydir.find(hashLow, hashHigh, source, at, keyBytes)) return
     const { found } = this.keydir
     if (found.segment !== from.segment || found.offset !== from.offset) return
-    this.put(hashLow, hashHigh, source, at, keyBytes, { ...found, ...to })
+    // No change that a snapshot would have to hear of: the record is the same.
+    const place = { ...found, ...to }
+    this.keydir.put(hashLow, hashHigh, source, at, keyBytes, place)
+    this.retire()
+    this.catalog.at(place.segment).liveBytes += place.recordBytes
   }
 
   private retire(): void {
@@ -82,7 +118,7 @@ export class Ledger {
     const keyAt = memtable.keyAt(index)
     const keyBytes = memtable.keyBytes(index)
     if (memtable.isDelete(index)) {
-      this.remove(low, high, kernels.bytes, keyAt, keyBytes)
+      this.remove(low, high, kernels.bytes, keyAt, keyBytes, place)
       return
     }
     const address = memtable.addressOf(index)
@@ -100,17 +136,21 @@ export class Ledger {
     kernels.bytes.set(key, KEY_AT)
     kernels.call.hashKey(KEY_AT, key.length)
     if ((record.kind & KIND_MASK) === KIND_DELETE) {
-      this.remove(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, key.length)
+      this.remove(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, key.length, place)
     } else {
       this.put(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, key.length, place)
     }
   }
 
-  /** Forgets the entries that have expired; their records go on shadowing older ones on disk. Returns how many. */
-  sweep(kernels: Kernels, nowMs: number): number {
+  /**
+   * Forgets what has expired of one part of the keydir, from 0 on; their records go on shadowing older ones on disk.
+   * Returns how many entries that were; false where there is no such part.
+   */
+  sweep(kernels: Kernels, part: number, nowMs: number): number | false {
+    if (part >= TABLES) return false
     const keys = new GrowableBytes()
     const lengths = new GrowableWords()
-    this.keydir.forEach((place, source, at, keyBytes) => {
+    this.keydir.forEachOf(part, (place, source, at, keyBytes) => {
       if (place.expiresAtMs === undefined || place.expiresAtMs > nowMs) return
       keys.append(source, at, keyBytes)
       lengths.push(keyBytes)
@@ -121,6 +161,9 @@ export class Ledger {
       kernels.bytes.set(keys.bytes.subarray(at, at + keyBytes), KEY_AT)
       kernels.call.hashKey(KEY_AT, keyBytes)
       this.remove(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, keyBytes)
+      // A delete will take the place of the record in a merge.
+      const { segment } = this.keydir.found
+      this.catalog.at(segment).tombstoneBytes += recordBytes(keyBytes, 0, false)
       at += keyBytes
     }
     return lengths.length

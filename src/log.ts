@@ -2,29 +2,17 @@
 // closed, and reading it, changes nothing; it is sealed when it is full or the store closes, and never written to again.
 import { ActiveSegment, createSegmentFile, discardSegmentFile, type RecordHead } from './active'
 import type { Catalog, Segment } from './catalog'
-import { CaskyError, invariant, ioError, systemCode } from './errors'
-import { join, SEGMENT_ID_MAX, segmentName } from './files'
+import { CaskyError, invariant, ioError } from './errors'
+import { join, segmentName } from './files'
 import type { Health } from './health'
+import { TimeHistogram } from './histogram'
 import type { FileHandle, Host } from './host/host'
 import { syncNames } from './io'
 import type { Kernels } from './kernels'
 import type { Ledger } from './ledger'
-import { type Manifest, publishManifest } from './manifest'
+import type { Publisher } from './publisher'
 import { relog, uncertifiedTail } from './relog'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
-
-/** What is no answer to where a path leads, but the machine's trouble. */
-const NO_ANSWER = new Set(['EIO', 'ENOMEM', 'EMFILE', 'ENFILE', 'EACCES', 'EPERM'])
-
-/** What a path leads to now, links followed; undefined where that is no directory. Throws CASKY_IO where nobody can tell. */
-export function directoryIdentity(host: Host, path: string): string | undefined {
-  try {
-    return host.inspect(`${path}/.`)?.identity
-  } catch (cause) {
-    if (NO_ANSWER.has(systemCode(cause) ?? '')) throw ioError('look at the directory', path, cause)
-    return undefined
-  }
-}
 
 /** A record's sequence number is counted from its segment's first, in 32 bits. */
 const SEQUENCES_PER_SEGMENT_MAX = 0xffff_ffff
@@ -35,17 +23,18 @@ export interface LogRooms {
   catalog: Catalog
   health: Health
   ledger: Ledger
-  manifest: Manifest
+  publisher: Publisher
   maxSegmentBytes: number
-  /** Of the directory as it was locked. */
-  identity: string | undefined
 }
 
 export class Log {
   private active: ActiveSegment | undefined
-  private earlierSyncs = 0
+  /** Of the syncs of all that was written to since the store was opened. */
+  readonly syncTimes = new TimeHistogram()
   /** The next write's sequence number. */
   nextSequence: number
+  /** Called when a segment has ended, and another begun. */
+  onSegmentEnd: (() => void) | undefined
 
   constructor(
     private readonly rooms: LogRooms,
@@ -73,9 +62,8 @@ export class Log {
     return this.active?.isDirty ?? false
   }
 
-  /** Syncs done since the store was opened. */
-  get syncs(): number {
-    return this.earlierSyncs + (this.active?.syncs ?? 0)
+  isWritingTo(segment: Segment): boolean {
+    return this.active?.segment === segment
   }
 
   /** Whether `bytes` more at the end of what will be `offset` bytes would pass the segment's bound. */
@@ -89,17 +77,10 @@ export class Log {
   }
 
   private nextHeader(previous: Segment | undefined): SegmentHeader {
-    const { host, manifest } = this.rooms
-    const id = manifest.nextSegmentId
-    if (id > SEGMENT_ID_MAX) {
-      throw new CaskyError(
-        'CASKY_IO',
-        'the store has used up its segment ids; export it, and import it into a new one',
-      )
-    }
+    const { host, publisher } = this.rooms
     return {
-      storeId: manifest.storeId,
-      id,
+      storeId: publisher.manifest.storeId,
+      id: publisher.freeSegmentId,
       salt: new DataView(host.random(4).buffer).getUint32(0),
       createdAtMs: host.nowMs(),
       firstSequence: this.nextSequence,
@@ -112,30 +93,19 @@ export class Log {
     }
   }
 
-  /** The lock goes with the directory, names go by its path: they must not have come apart. */
-  private checkPlace(): void {
-    const { host, catalog, identity } = this.rooms
-    if (directoryIdentity(host, catalog.directory) === identity) return
-    throw new CaskyError(
-      'CASKY_IO',
-      `the store's directory was moved or replaced while it was open; close the store, and open it where it is now: ${catalog.directory}`,
-      { path: catalog.directory },
-    )
-  }
-
   /** Has what a crash left without a certificate copied, so that it is there to stay (see relog). */
   secureTail(): void {
-    const { catalog, manifest } = this.rooms
+    const { catalog, publisher } = this.rooms
     const tail = uncertifiedTail(catalog)
     if (tail === undefined) return
-    this.checkPlace()
-    const copies = { generation: manifest.generation, segmentId: tail.header.id }
-    relog(this.rooms, tail, { ...this.nextHeader(tail), copies }, (next) => this.publish(next))
+    publisher.checkPlace()
+    const copies = { generation: publisher.manifest.generation, segmentId: tail.header.id }
+    relog(this.rooms, tail, { ...this.nextHeader(tail), copies }, (next) => publisher.publish(next))
   }
 
   private start(): ActiveSegment {
-    const { host, catalog } = this.rooms
-    this.checkPlace()
+    const { host, catalog, publisher } = this.rooms
+    publisher.checkPlace()
     this.checkSequence()
     this.secureTail()
     const previous = catalog.segments.at(-1)
@@ -153,8 +123,8 @@ export class Log {
       segment = catalog.add({ header, state: 'active', bytes: 0, records: 0, lastSequence })
       // The name must last before the manifest counts on it.
       syncNames(host, catalog.directory)
-      this.publish(header.id + 1)
-      return new ActiveSegment(this.rooms, segment, file, syncFile)
+      publisher.publish(header.id + 1)
+      return new ActiveSegment(this.rooms, segment, file, syncFile, this.syncTimes)
     } catch (error) {
       if (syncFile !== undefined) host.close(syncFile)
       // After a failed directory sync either manifest may be in force: then the new segment has to stay.
@@ -175,20 +145,6 @@ export class Log {
     } catch (cause) {
       throw ioError('start a segment', path, cause)
     }
-  }
-
-  private publish(nextSegmentId: number): void {
-    const { host, kernels, catalog, health, manifest } = this.rooms
-    const generation = manifest.generation + 1
-    this.checkPlace()
-    const next: Manifest = { ...manifest, generation, nextSegmentId, segments: catalog.entries() }
-    try {
-      publishManifest(host, kernels, catalog.directory, next)
-    } catch (error) {
-      if (error instanceof CaskyError && error.code === 'CASKY_POISONED') health.poisoned ??= error
-      throw error
-    }
-    Object.assign(manifest, next)
   }
 
   /** Appends bytes of the kernels' memory, or of a value. On failure the segment is cut back to what it was. */
@@ -238,8 +194,8 @@ export class Log {
 
   /** Certifies what is synced; a segment that holds no write has nothing to certify. */
   mark(): void {
-    const active = this.current()
-    if (active.segment.records > 0) active.mark()
+    const { active } = this
+    if (active !== undefined && active.segment.records > 0) active.mark()
   }
 
   /** Syncs and seals the active segment and starts the next. A failure leaves the old one active and unsealed. */
@@ -253,12 +209,8 @@ export class Log {
       if (this.rooms.health.poisoned === undefined) former.unseal()
       throw error
     }
-    this.letGo(former)
-  }
-
-  private letGo(former: ActiveSegment): void {
-    this.earlierSyncs += former.syncs
     former.release()
+    this.onSegmentEnd?.()
   }
 
   /**
@@ -278,7 +230,49 @@ export class Log {
       if (!wasPoisoned) throw error
     } finally {
       this.active = undefined
-      this.letGo(active)
+      active.release()
+    }
+  }
+
+  private republish(): void {
+    const { catalog, publisher } = this.rooms
+    catalog.withHandles(() => publisher.publish(publisher.manifest.nextSegmentId))
+  }
+
+  /**
+   * Ends the segment that is written to, so that a merge may take it; the next write begins another. One that holds no
+   * write stays. A failure leaves it active.
+   */
+  endSegment(): void {
+    const { active } = this
+    if (active === undefined) {
+      this.endRecovered()
+      return
+    }
+    if (active.segment.records === 0) return
+    active.seal()
+    try {
+      this.republish()
+    } catch (error) {
+      if (this.rooms.health.poisoned === undefined) active.unseal()
+      throw error
+    }
+    this.active = undefined
+    active.release()
+  }
+
+  /** Ends what a recovery left active, at the length that it decided. */
+  private endRecovered(): void {
+    const { catalog, health } = this.rooms
+    this.secureTail()
+    const tail = catalog.segments.at(-1)
+    if (tail?.state !== 'active') return
+    tail.state = 'closed'
+    try {
+      this.republish()
+    } catch (error) {
+      if (health.poisoned === undefined) tail.state = 'active'
+      throw error
     }
   }
 
@@ -287,7 +281,7 @@ export class Log {
     try {
       if (active.segment.records > 0) active.seal()
       else active.segment.state = 'closed'
-      this.rooms.catalog.withHandles(() => this.publish(this.rooms.manifest.nextSegmentId))
+      this.republish()
     } catch (error) {
       // Without room for the seal all data is on disk still: the next open reads the segment instead.
       if ((error as CaskyError).code !== 'CASKY_NO_SPACE') throw error

@@ -2,7 +2,7 @@
 import { readU64, viewOf, writeU64 } from './bytes'
 import { CaskyError, invariant, ioError, systemCode } from './errors'
 import { join, MANIFEST, MANIFEST_NEXT, SEGMENT_ID_MAX } from './files'
-import type { Host } from './host/host'
+import type { FileHandle, Host } from './host/host'
 import { readWhole, writeFully } from './io'
 import type { Kernels } from './kernels'
 import { magicOf, readPreamble, writePreamble } from './preamble'
@@ -195,20 +195,17 @@ export function readManifest(host: Host, kernels: Kernels, directory: string): M
 }
 
 /** What is left of a manifest that could not be written takes room where there may be none. */
-function discard(host: Host, path: string): void {
+export function discardNext(host: Host, directory: string): void {
+  const next = join(directory, MANIFEST_NEXT)
   try {
-    if (host.inspect(path) !== undefined) host.remove(path)
+    if (host.inspect(next) !== undefined) host.remove(next)
   } catch {
     // The next one removes it.
   }
 }
 
-/**
- * Writes the manifest aside, syncs it, renames it into place and syncs the directory. A failure before the rename
- * leaves the old manifest in force. One after it is thrown as CASKY_POISONED: which of the two a crash would leave
- * is unknown.
- */
-export function publishManifest(host: Host, kernels: Kernels, directory: string, manifest: Manifest): void {
+/** Writes the manifest aside; the caller syncs and closes the file. A failure leaves the old one in force. */
+export function writeNext(host: Host, kernels: Kernels, directory: string, manifest: Manifest): FileHandle {
   const path = join(directory, MANIFEST)
   const next = join(directory, MANIFEST_NEXT)
   const fault = faultOf(manifest)
@@ -220,27 +217,70 @@ export function publishManifest(host: Host, kernels: Kernels, directory: string,
     )
   }
   const bytes = encodeManifest(kernels, manifest)
+  let file: FileHandle | undefined
   try {
     if (host.inspect(next) !== undefined) host.remove(next)
-    const file = host.open(next, 'create')
+    file = host.open(next, 'create')
+    writeFully(host, file, bytes, 0, bytes.length, 0)
+    return file
+  } catch (cause) {
+    if (file !== undefined) host.close(file)
+    discardNext(host, directory)
+    throw ioError('write the manifest', path, cause)
+  }
+}
+
+/** Puts what was written aside, and synced, in force. Throws CASKY_POISONED where it is unknown whether it is. */
+export function renameNext(host: Host, directory: string): void {
+  const path = join(directory, MANIFEST)
+  const next = join(directory, MANIFEST_NEXT)
+  try {
+    host.rename(next, path)
+  } catch (cause) {
+    if (isStillThere(host, next)) throw ioError('write the manifest', path, cause)
+    // It was done, and said to have failed; or nobody can tell.
+    throw unknownManifest(directory, cause)
+  }
+}
+
+function isStillThere(host: Host, path: string): boolean {
+  try {
+    return host.inspect(path) !== undefined
+  } catch {
+    return false
+  }
+}
+
+/** A rename or a sync of the directory that failed leaves open which of two manifests a crash would leave. */
+export function unknownManifest(directory: string, cause: unknown): CaskyError {
+  return new CaskyError(
+    'CASKY_POISONED',
+    `it is unknown which of two manifests is on disk, since its rename or the sync of its directory failed; reopen the store: ${directory}`,
+    { path: directory, cause },
+  )
+}
+
+/**
+ * Writes the manifest aside, syncs it, renames it into place and syncs the directory. A failure before the rename
+ * leaves the old manifest in force. One after it is thrown as CASKY_POISONED: which of the two a crash would leave
+ * is unknown.
+ */
+export function publishManifest(host: Host, kernels: Kernels, directory: string, manifest: Manifest): void {
+  const file = writeNext(host, kernels, directory, manifest)
+  try {
     try {
-      writeFully(host, file, bytes, 0, bytes.length, 0)
       host.sync(file)
     } finally {
       host.close(file)
     }
-    host.rename(next, path)
+    renameNext(host, directory)
   } catch (cause) {
-    discard(host, next)
-    throw ioError('write the manifest', path, cause)
+    discardNext(host, directory)
+    throw ioError('write the manifest', join(directory, MANIFEST), cause)
   }
   try {
     host.syncDirectory(directory)
   } catch (cause) {
-    throw new CaskyError(
-      'CASKY_POISONED',
-      `the directory could not be synced after its manifest changed; reopen the store: ${directory}`,
-      { path: directory, cause },
-    )
+    throw unknownManifest(directory, cause)
   }
 }

@@ -9,6 +9,8 @@ import {
   KIND_MASK,
   KIND_PUT,
   ROW_AT,
+  ROW_EXPIRES_HIGH,
+  ROW_EXPIRES_LOW,
   ROW_HASH_HIGH,
   ROW_HASH_LOW,
   ROW_KIND,
@@ -31,6 +33,7 @@ import { SegmentScan } from './scanner'
 import { recordBytes, type SegmentHeader } from './segment'
 
 const TABLE = SCAN_TABLE_AT / 4
+const TWO_32 = 0x1_0000_0000
 
 export interface RelogRooms {
   host: Host
@@ -190,7 +193,18 @@ function movePlaces(
 ): void {
   const { words, bytes } = kernels
   let next = 0
-  for (const { word, offset, keyAt, keyBytes } of writesBehind(rooms, kernels, tail)) {
+  const nowMs = rooms.host.nowMs()
+  const copy = rooms.catalog.at(slot)
+  const origin = rooms.catalog.at(tail.slot)
+  for (const { word, kind, offset, keyAt, keyBytes } of writesBehind(rooms, kernels, tail)) {
+    const hasExpired =
+      (kind & FLAG_EXPIRES) !== 0 &&
+      words[word + ROW_EXPIRES_LOW] + words[word + ROW_EXPIRES_HIGH] * TWO_32 <= nowMs
+    if (hasExpired || (kind & KIND_MASK) === KIND_DELETE) {
+      const tombstoneBytes = recordBytes(keyBytes, 0, false)
+      copy.tombstoneBytes += tombstoneBytes
+      origin.tombstoneBytes = Math.max(0, origin.tombstoneBytes - tombstoneBytes)
+    }
     const to = { segment: slot, offset: offsets.at(next++) }
     const from = { segment: tail.slot, offset }
     rooms.ledger.move(

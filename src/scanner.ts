@@ -17,7 +17,7 @@ import {
   STOP_LARGE,
   STOP_MORE,
 } from '../assembly/layout'
-import { ioError } from './errors'
+import { invariant, ioError } from './errors'
 import type { FileHandle, Host } from './host/host'
 import { readFully } from './io'
 import type { Kernels } from './kernels'
@@ -38,11 +38,20 @@ export interface ScanTarget {
   decidedBytes: number | undefined
   /** Where a record begins from which to read; the first record where undefined. */
   fromBytes?: number | undefined
+  /** The least sequence number there, counted from the segment's first; 0 where undefined. */
+  fromSequence?: number | undefined
+  /** So many bytes are taken at a time, by who skims; else as many as there is room for. */
+  windowBytes?: number
+  /**
+   * Whether to skim: a record that is longer than what is taken at a time is handed out with its value unread, and the
+   * first damage ends the scan.
+   */
+  skims?: boolean
 }
 
 export type ScanEvent =
   /** `count` rows in the scan's table, of the part that stands at `at` in memory and at `offset` in the file. */
-  | { kind: 'rows'; count: number; at: number; offset: number }
+  | { kind: 'rows'; count: number; at: number; offset: number; isUnread?: boolean }
   /** Acknowledged bytes that can't be read as records. */
   | { kind: 'damage'; offset: number; bytes: number }
   /** Bytes behind the last acknowledged one that aren't whole records: never acknowledged, so cut off. */
@@ -58,6 +67,9 @@ export class SegmentScan {
   private boundary: number | undefined
   private certifiedBytes = 0
   private searchedBytes = 0
+  private neededBytes = 0
+  /** With fewer bytes ahead than this they are read anew: a small window has no room for every header. */
+  private readonly leastBytes: number
 
   constructor(
     private readonly host: Host,
@@ -67,7 +79,9 @@ export class SegmentScan {
     // The kernels count in 32 bits, and no segment comes near: what lies behind is no part of one.
     this.limit = Math.min(target.fileBytes, target.decidedBytes ?? target.fileBytes, 0xffff_ffff)
     this.boundary = target.decidedBytes
+    this.leastBytes = Math.min(RECORD_PREFIX_BYTES_MAX, (target.windowBytes ?? SCAN_BYTES) >> 1)
     this.offset = target.fromBytes ?? SEGMENT_HEADER_BYTES
+    this.nextSequence = target.fromSequence ?? 0
   }
 
   *events(): Generator<ScanEvent, void> {
@@ -94,18 +108,22 @@ export class SegmentScan {
       this.nextSequence = nextSequence
       this.certifiedBytes = Math.max(this.certifiedBytes, certifiedBytes)
       if (rows > 0) yield { kind: 'rows', count: rows, at, offset }
-      if (stop === STOP_LARGE) {
+      if (this.target.skims === true && this.isTooLarge(consumedBytes, stop)) {
+        const event = this.unreadRecord()
+        if (event !== undefined) yield event
+      } else if (stop === STOP_LARGE) {
         const event = this.largeRecord()
         if (event === undefined) continue
         yield event
         if (event.kind === 'torn') return
       } else if (stop === STOP_BAD || this.isStuck(consumedBytes, stop)) {
         if (this.offset >= this.findBoundary()) return yield this.torn()
-        const next = this.findRecord(this.offset + 1, Math.min(this.findBoundary(), this.limit))
+        const end = Math.min(this.findBoundary(), this.limit)
+        const next = this.target.skims === true ? this.limit : this.findRecord(this.offset + 1, end)
         // What is missing behind the end of the file is the same damage.
         const isLast = next >= this.limit
-        const end = isLast ? this.decidedEnd : next
-        yield { kind: 'damage', offset: this.offset, bytes: end - this.offset }
+        const bytes = (isLast ? this.decidedEnd : next) - this.offset
+        yield { kind: 'damage', offset: this.offset, bytes }
         this.offset = next
         if (isLast) return
       }
@@ -140,14 +158,43 @@ export class SegmentScan {
     return false
   }
 
+  /** Whether the record at the place reached doesn't fit into what is taken at a time. */
+  private isTooLarge(consumedBytes: number, stop: number): boolean {
+    if (stop === STOP_LARGE) return true
+    const isFresh = consumedBytes === 0 && this.windowOffset === this.offset
+    return stop === STOP_MORE && isFresh && this.loadedBehind < this.limit
+  }
+
+  private unreadRecord(): ScanEvent | undefined {
+    const { offset } = this
+    const at = this.load(offset)
+    const { keyBytes, prefixBytes, valueBytes, certifiedBytes, sequenceOffset } = recordFields(
+      this.kernels.view,
+      at,
+    )
+    if (offset + prefixBytes > this.loadedBehind) {
+      invariant(keyBytes > 0, 'only a key makes a header long')
+      this.neededBytes = prefixBytes
+      this.windowBytes = 0
+      return undefined
+    }
+    this.kernels.call.describe(at)
+    this.certifiedBytes = Math.max(this.certifiedBytes, certifiedBytes)
+    this.nextSequence = sequenceOffset + 1
+    this.offset += prefixBytes + valueBytes
+    return { kind: 'rows', count: 1, at, offset, isUnread: true }
+  }
+
   /** Has the bytes from `offset` on in memory, as many as the window takes; returns their address. */
   private load(offset: number): number {
     const end = this.loadedBehind
     const isInside = offset >= this.windowOffset && offset < end
-    if (isInside && (end >= this.limit || end - offset >= RECORD_PREFIX_BYTES_MAX)) {
+    if (isInside && (end >= this.limit || end - offset >= this.leastBytes)) {
       return SCAN_AT + offset - this.windowOffset
     }
-    const bytes = Math.min(SCAN_BYTES, this.limit - offset)
+    const wantedBytes = Math.max(this.target.windowBytes ?? SCAN_BYTES, this.neededBytes)
+    const bytes = Math.min(wantedBytes, this.limit - offset)
+    this.neededBytes = 0
     const read = this.read(SCAN_AT, bytes, offset)
     if (read < bytes) this.kernels.bytes.fill(0, SCAN_AT + read, SCAN_AT + bytes)
     this.windowOffset = offset

@@ -31,7 +31,17 @@ export interface WriterRooms {
 
 export class Writer {
   readonly memtable: Memtable
-  readonly stats = { groups: 0, records: 0, largestGroupRecords: 0 }
+  readonly stats = {
+    groups: 0,
+    records: 0,
+    largestGroupRecords: 0,
+    /** How many groups had 2^i records, up to twice as many. */
+    groupSizes: new Float64Array(32),
+  }
+  /** Up to this sequence number all is acknowledged. */
+  acknowledgedSequence: number
+  /** Called when that has moved on. */
+  onAcknowledged: (() => void) | undefined
   private usedBytes = 0
   /** The sequence number that the filling group began with. */
   private groupSequence: number
@@ -49,6 +59,7 @@ export class Writer {
   constructor(private readonly rooms: WriterRooms) {
     this.memtable = new Memtable(rooms.kernels)
     this.groupSequence = rooms.log.nextSequence
+    this.acknowledgedSequence = rooms.log.nextSequence - 1
   }
 
   /** Throws where writes are refused until the store is reopened. */
@@ -76,9 +87,13 @@ export class Writer {
   }
 
   private rotate(): void {
+    this.changeSegment(() => this.rooms.log.rotate())
+  }
+
+  private changeSegment(change: () => void): void {
     const { health, log } = this.rooms
     try {
-      log.rotate()
+      change()
     } finally {
       // Whether another segment begins or not: the one so far was synced, unless that is what failed.
       if (health.poisoned !== undefined) this.failAll(health.poisoned)
@@ -225,8 +240,13 @@ export class Writer {
     this.stats.groups++
     this.stats.records += records
     this.stats.largestGroupRecords = Math.max(this.stats.largestGroupRecords, records)
-    if (sync === 'always') this.unsynced.push(group)
-    else group.settle(undefined)
+    this.stats.groupSizes[31 - Math.clz32(records)]++
+    if (sync === 'always') {
+      this.unsynced.push(group)
+    } else {
+      group.settle(undefined)
+      this.acknowledged(log.nextSequence - 1)
+    }
     this.isMarked = false
     this.lastCommitMs = host.nowMs()
     this.armTimer()
@@ -237,6 +257,7 @@ export class Writer {
     this.isSyncing = true
     this.syncing = this.unsynced
     this.unsynced = []
+    const lastSequence = this.groupSequence - 1
     this.rooms.log.syncLater((error) => {
       this.isSyncing = false
       if (error !== undefined) {
@@ -244,6 +265,7 @@ export class Writer {
         return
       }
       for (const group of this.syncing.splice(0)) group.settle(undefined)
+      this.acknowledged(lastSequence)
       this.commitAndSync()
     })
   }
@@ -251,6 +273,13 @@ export class Writer {
   /** Everything written is on disk, or its outcome is `error`. */
   private settleWritten(error: unknown): void {
     for (const group of [...this.syncing.splice(0), ...this.unsynced.splice(0)]) group.settle(error)
+    if (error === undefined) this.acknowledged(this.groupSequence - 1)
+  }
+
+  private acknowledged(sequence: number): void {
+    if (sequence <= this.acknowledgedSequence) return
+    this.acknowledgedSequence = sequence
+    this.onAcknowledged?.()
   }
 
   /** After a failed sync nothing that waits can be acknowledged, and what isn't written never will be. */
@@ -290,6 +319,25 @@ export class Writer {
     this.unsynced.push(group)
     this.startSync()
     await group.promise
+  }
+
+  /** As `flush`; and what is on disk then is certified: damage to it can't pass for a torn tail any more. */
+  async certify(): Promise<void> {
+    await this.flush()
+    // What is filling was encoded for the place where the marker would stand.
+    this.commit()
+    if (this.isMarked) return
+    this.isMarked = true
+    this.rooms.log.mark()
+    await this.flush()
+  }
+
+  /** Everything written so far is on disk once this resolves, in segments that are written to no more. */
+  async endSegment(): Promise<void> {
+    // Most of what there is to sync is synced off the event loop's thread.
+    await this.flush()
+    this.commit()
+    this.changeSegment(() => this.rooms.log.endSegment())
   }
 
   private armTimer(): void {

@@ -1,8 +1,13 @@
 // Reading what was written by another process: opening, single gets, iterating.
+import { readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { open } from '../../dist/index.js'
 import { keyOf, keysTo, randomNumbers, valueFor, verify } from '../data.mjs'
 
-export async function openAgain({ path, keys }) {
+/** `without`: caches that are taken away before: the checkpoint, or the hints too. */
+export async function openAgain({ path, keys, without = [] }) {
+  for (const name of readdirSync(path))
+    if (without.some((end) => name.endsWith(end))) rmSync(join(path, name))
   const begin = performance.now()
   const db = await open(path)
   const ms = performance.now() - begin

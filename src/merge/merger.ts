@@ -1,0 +1,372 @@
+// Merges one after the other: those that are asked for, and those that the policy calls for.
+import type { BlockCache } from '../cache'
+import type { Segment } from '../catalog'
+import { CaskyError, invariant, typed } from '../errors'
+import { tryRemove } from '../io'
+import type { Jobs } from '../jobs'
+import { Kernels } from '../kernels'
+import type { Pins } from '../pins'
+import { Pace } from './pace'
+import {
+  deadBytesOf,
+  isInWindow,
+  isUseful,
+  type MergePlan,
+  type MergeSettings,
+  planAll,
+  planAutomatic,
+} from './policy'
+import { type MergeRooms, MergeRun, type RunOutcome } from './run'
+
+/** After so long it is looked again whether something calls for a merge. */
+const LOOK_AGAIN_MS = 60_000
+/** Room beside what a merge copies: for the manifest, and for writes that go on. */
+const SPARE_BYTES = 0x10_0000
+
+export interface MergeProgress {
+  phase: 'merge'
+  /** Which run of segments, from 1 on, and how many there are. */
+  run: number
+  runs: number
+  bytesDone: number
+  bytesTotal: number
+}
+
+export interface MergeReport {
+  /** Why it ran. */
+  reason: string
+  /** Segments that were there for it, and what they became. */
+  segmentsBefore: number
+  segmentsAfter: number
+  recordsRead: number
+  recordsWritten: number
+  /** Entries among those that were read that had expired. */
+  recordsExpired: number
+  bytesRead: number
+  bytesWritten: number
+  /** By so much the segments are smaller. Files that are still read from go once they aren't any more. */
+  freedBytes: number
+  durationMs: number
+  /** For so long it held up the event loop at most. */
+  longestSliceMs: number
+  /** Segments that were left as they are, since they are damaged: `check` says how, and `repair` mends it. */
+  damaged: string[]
+}
+
+export interface MergeStats {
+  /** Since the store was opened. */
+  count: number
+  isRunning: boolean
+  recordsWritten: number
+  bytesRead: number
+  bytesWritten: number
+  freedBytes: number
+  last: MergeReport | undefined
+  /** Why the last one that ran by itself failed; it is tried again. */
+  lastError: CaskyError | undefined
+}
+
+export interface MergerRooms extends MergeRooms {
+  cache: BlockCache
+  pins: Pins
+  maxSegmentBytes: number
+  /** Ends the segment that is written to. */
+  endSegment: () => Promise<void>
+  /** Called when segments have been replaced. */
+  onMerged: () => void
+  /** Finds out what is wrong with a segment, for `health()`. */
+  examine: (segment: Segment) => Promise<void>
+}
+
+export interface MergeCall {
+  maxBytesPerSecond: number
+  onProgress?: ((progress: MergeProgress) => void) | undefined
+  signal?: AbortSignal | undefined
+}
+
+export class Merger {
+  readonly stats: MergeStats = {
+    count: 0,
+    isRunning: false,
+    recordsWritten: 0,
+    bytesRead: 0,
+    bytesWritten: 0,
+    freedBytes: 0,
+    last: undefined,
+    lastError: undefined,
+  }
+  private isConsidering = false
+  private run: MergeRun | undefined
+  private pace: Pace | undefined
+  private cancelTimer: (() => void) | undefined
+  /** Damage was met in them; they stay as they are. */
+  private readonly spoiled = new Set<Segment>()
+  /** Replaced, and perhaps still read from. */
+  private readonly replaced = new Set<Segment>()
+
+  /** `settings`: undefined where no merge runs by itself. */
+  constructor(
+    private readonly rooms: MergerRooms,
+    private readonly settings: MergeSettings | undefined,
+    private readonly jobs: Jobs,
+  ) {}
+
+  /** Segments that a manifest names no more, and that are still read from. */
+  get replacedSegments(): ReadonlySet<Segment> {
+    return this.replaced
+  }
+
+  /** Merges all that makes the store smaller, or its files fewer. */
+  merge(call: MergeCall): Promise<MergeReport> {
+    return this.queue(async () => {
+      await this.rooms.endSegment()
+      this.check(call.signal)
+      const { catalog, maxSegmentBytes } = this.rooms
+      return this.carryOut(planAll(catalog.segments, maxSegmentBytes, this.mayMerge), call)
+    })
+  }
+
+  /** Looks whether something calls for a merge, soon and from time to time. */
+  consider(): void {
+    const { settings } = this
+    if (settings === undefined || this.isConsidering || this.jobs.isStopped) return
+    this.isConsidering = true
+    this.rooms.host.soon(() => {
+      this.isConsidering = false
+      if (this.jobs.isStopped) return
+      this.armTimer()
+      if (!this.stats.isRunning) this.mergeIfDue(settings)
+    })
+  }
+
+  private armTimer(): void {
+    this.cancelTimer?.()
+    this.cancelTimer = this.rooms.host.later(LOOK_AGAIN_MS, () => {
+      this.cancelTimer = undefined
+      this.consider()
+    })
+  }
+
+  private mergeIfDue(settings: MergeSettings): void {
+    const { catalog, health, host, maxSegmentBytes } = this.rooms
+    if (health.poisoned !== undefined || !isInWindow(settings, host.nowMs())) return
+    const plan = planAutomatic(catalog.segments, settings, maxSegmentBytes, this.mayMerge)
+    if (plan === undefined) return
+    const { maxBytesPerSecond } = settings
+    this.queue(() => this.carryOut(plan, { maxBytesPerSecond })).then(
+      ({ freedBytes, segmentsBefore, segmentsAfter }) => {
+        this.stats.lastError = undefined
+        // What gained nothing would be called for again, for ever.
+        if (freedBytes > 0 || segmentsAfter < segmentsBefore) this.consider()
+      },
+      (error) => {
+        // Tried again when the timer says so.
+        if ((error as CaskyError).code !== 'CASKY_CLOSED') this.stats.lastError = error
+      },
+    )
+  }
+
+  private readonly mayMerge = (segment: Segment): boolean => {
+    if (this.spoiled.has(segment)) return false
+    return !this.rooms.health.damage.some(({ path }) => path === segment.path)
+  }
+
+  private queue<T>(work: () => Promise<T>): Promise<T> {
+    return this.jobs.add(async () => {
+      this.check(undefined)
+      this.stats.isRunning = true
+      try {
+        return await work()
+      } catch (error) {
+        throw typed('merge', this.rooms.catalog.directory, error)
+      } finally {
+        this.stats.isRunning = false
+      }
+    })
+  }
+
+  private check(signal: AbortSignal | undefined): void {
+    const { catalog, health } = this.rooms
+    if (this.jobs.isStopped) {
+      throw new CaskyError(
+        'CASKY_CLOSED',
+        `the store was closed before its merge was done: ${catalog.directory}`,
+        {
+          path: catalog.directory,
+        },
+      )
+    }
+    if (health.poisoned !== undefined) throw health.poisoned
+    if (signal?.aborted !== true) return
+    throw new CaskyError('CASKY_ABORTED', 'the merge was aborted; what it had finished stays', {
+      path: catalog.directory,
+      cause: signal.reason,
+    })
+  }
+
+  private async carryOut(plan: MergePlan, call: MergeCall): Promise<MergeReport> {
+    const { catalog, host } = this.rooms
+    const pace = new Pace(host, call.maxBytesPerSecond)
+    this.pace = pace
+    const startedMs = host.clockMs()
+    const total = (of: (segment: Segment) => number): number =>
+      catalog.segments.reduce((sum, segment) => sum + of(segment), 0)
+    const report: MergeReport = {
+      reason: plan.reason,
+      segmentsBefore: catalog.segments.length,
+      segmentsAfter: 0,
+      recordsRead: 0,
+      recordsWritten: 0,
+      recordsExpired: 0,
+      bytesRead: 0,
+      bytesWritten: 0,
+      freedBytes: 0,
+      durationMs: 0,
+      longestSliceMs: 0,
+      damaged: catalog.segments
+        .filter((segment) => segment.state !== 'active' && !this.mayMerge(segment))
+        .map(({ path }) => path),
+    }
+    try {
+      await this.eachRun(plan, call, pace, report)
+    } finally {
+      this.pace = undefined
+      pace.endSlice()
+      report.segmentsAfter = total(() => 1)
+      report.durationMs = host.clockMs() - startedMs
+      report.longestSliceMs = pace.longestSliceMs
+      this.count(report)
+    }
+    return report
+  }
+
+  private count(report: MergeReport): void {
+    const { stats } = this
+    stats.count++
+    stats.recordsWritten += report.recordsWritten
+    stats.bytesRead += report.bytesRead
+    stats.bytesWritten += report.bytesWritten
+    stats.freedBytes += report.freedBytes
+    stats.last = report
+  }
+
+  private async eachRun(plan: MergePlan, call: MergeCall, pace: Pace, report: MergeReport): Promise<void> {
+    const { catalog } = this.rooms
+    const sizeOf = (segments: readonly Segment[]): number =>
+      segments.reduce((sum, { bytes }) => sum + bytes, 0)
+    const bytesTotal = sizeOf(plan.runs.flat())
+    const check = (): void => this.check(call.signal)
+    /** What this merge wrote: it holds nothing that a delete in a later one of its runs hides. */
+    const fresh = new Set<Segment>()
+    let bytesDone = 0
+    const kernels = new Kernels()
+    const runs = [...plan.runs]
+    for (let i = 0; i < runs.length; i++) {
+      const segments = runs[i]
+      const older = catalog.segments.slice(0, catalog.segments.indexOf(segments[0]))
+      const dropsTombstones = older.every((segment) => fresh.has(segment) || this.holdsLiveOnly(segment))
+      this.checkSpace(segments)
+      const onProgress = (bytes: number): void =>
+        call.onProgress?.({
+          phase: 'merge',
+          run: i + 1,
+          runs: runs.length,
+          bytesDone: bytesDone + bytes,
+          bytesTotal,
+        })
+      onProgress(0)
+      pace.beginSlice()
+      const run = new MergeRun(this.rooms, kernels, pace, { segments, dropsTombstones }, check, onProgress)
+      this.run = run
+      let outcome: RunOutcome
+      try {
+        outcome = await run.execute()
+      } finally {
+        this.run = undefined
+      }
+      report.recordsRead += outcome.recordsRead
+      report.bytesRead += outcome.bytesRead
+      const { damaged, merged } = outcome
+      if (damaged !== undefined) {
+        await this.spoil(damaged, report)
+        // What stands before and behind it is merged without it.
+        const at = segments.indexOf(damaged)
+        const parts = [segments.slice(0, at), segments.slice(at + 1)]
+        runs.splice(i + 1, 0, ...parts.filter((part) => isUseful(part, catalog.segments)))
+      }
+      if (outcome.isDone) {
+        report.recordsWritten += outcome.recordsWritten
+        report.recordsExpired += outcome.recordsExpired
+        report.bytesWritten += outcome.bytesWritten
+        report.freedBytes += sizeOf(segments) - outcome.bytesWritten
+        if (merged !== undefined) fresh.add(merged)
+        this.retire(segments)
+      }
+      if (damaged === undefined) bytesDone += sizeOf(segments)
+    }
+  }
+
+  private holdsLiveOnly(segment: Segment): boolean {
+    return segment.state !== 'active' && deadBytesOf(segment) === 0 && this.mayMerge(segment)
+  }
+
+  private async spoil(segment: Segment, report: MergeReport): Promise<void> {
+    this.spoiled.add(segment)
+    report.damaged.push(segment.path)
+    await this.rooms.examine(segment)
+  }
+
+  /** Says so before anything is written, where there is no room for what will be. */
+  private checkSpace(segments: readonly Segment[]): void {
+    const { catalog, host } = this.rooms
+    const needed = segments.reduce(
+      (sum, { liveBytes, tombstoneBytes }) => sum + liveBytes + tombstoneBytes,
+      SPARE_BYTES,
+    )
+    const free = host.freeBytes(catalog.directory)
+    if (free >= needed) return
+    throw new CaskyError(
+      'CASKY_NO_SPACE',
+      `a merge copies before it frees: it needs ${needed} bytes, and ${free} are free; nothing was changed: ${catalog.directory}`,
+      { path: catalog.directory, expected: needed, got: free },
+    )
+  }
+
+  /** Their files go once nobody reads from them. */
+  private retire(segments: readonly Segment[]): void {
+    invariant(
+      segments.every(({ liveBytes }) => liveBytes === 0),
+      'nothing points to what a merge has replaced',
+    )
+    for (const segment of segments) this.replaced.add(segment)
+    this.rooms.onMerged()
+    this.rooms.pins.whenFree(() => {
+      if (!this.jobs.isStopped) for (const segment of segments) this.remove(segment)
+    })
+  }
+
+  private remove(segment: Segment): void {
+    const { cache, catalog, host } = this.rooms
+    if (!this.replaced.delete(segment)) return
+    catalog.forget(segment)
+    cache.forgetSegment(segment.slot)
+    // What can't be removed is found, and removed, by the next open.
+    tryRemove(host, segment.path)
+  }
+
+  /**
+   * Ends what is under way, at once: what no manifest names is taken back, and what none names any more removed. A merge
+   * that waits for the last sync leaves its inputs to the next open.
+   */
+  stop(): void {
+    if (this.jobs.isStopped) return
+    this.jobs.isStopped = true
+    this.cancelTimer?.()
+    this.rooms.publisher.stop()
+    this.run?.discard()
+    this.pace?.stop()
+    const { host, health } = this.rooms
+    for (const { path } of this.replaced) if (health.poisoned === undefined) tryRemove(host, path)
+    this.replaced.clear()
+  }
+}
