@@ -1,0 +1,68 @@
+// The store as it was at one moment: the keydir, less what has changed since.
+import { KEY_AT } from '../assembly/layout'
+import type { Kernels } from './kernels'
+import type { Place } from './keydir/keydir'
+import type { Ledger } from './ledger'
+import type { Overlay } from './overlay'
+import type { Reader, ValueRef } from './reader'
+
+export interface FrozenRooms {
+  kernels: Kernels
+  ledger: Ledger
+  reader: Reader
+}
+
+export class FrozenLookup {
+  /** `size`: how many entries there were. `nowMs`: what has expired since then has not, here. */
+  constructor(
+    private readonly rooms: FrozenRooms,
+    private readonly overlay: Overlay,
+    readonly nowMs: number,
+    readonly size: number,
+  ) {}
+
+  private locate(keyBytes: number): Place | undefined {
+    const { kernels, ledger } = this.rooms
+    kernels.call.hashKey(KEY_AT, keyBytes)
+    const { bytes, hashLow, hashHigh } = kernels
+    let place = this.overlay.find(hashLow, hashHigh, bytes, KEY_AT, keyBytes)
+    if (place === 'unchanged') {
+      const isThere = ledger.keydir.find(hashLow, hashHigh, bytes, KEY_AT, keyBytes)
+      place = isThere ? ledger.keydir.found : undefined
+    }
+    return place !== undefined && this.isLive(place) ? place : undefined
+  }
+
+  private isLive({ expiresAtMs }: Place): boolean {
+    return expiresAtMs === undefined || expiresAtMs > this.nowMs
+  }
+
+  has(keyBytes: number): boolean {
+    return this.locate(keyBytes) !== undefined
+  }
+
+  expiresAtMs(keyBytes: number): number | undefined {
+    return this.locate(keyBytes)?.expiresAtMs
+  }
+
+  read(keyBytes: number): ValueRef | undefined {
+    const place = this.locate(keyBytes)
+    return place === undefined ? undefined : this.rooms.reader.read(place, keyBytes)
+  }
+
+  /** As a keydir's, of the entries that were there; `visit` must not change the keydir. */
+  forEach(visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void): void {
+    const { kernels, ledger } = this.rooms
+    const { overlay } = this
+    const { bytes, call } = kernels
+    const hasChanged = (keys: Uint8Array, at: number, keyBytes: number): boolean => {
+      bytes.set(keys.subarray(at, at + keyBytes), KEY_AT)
+      call.hashKey(KEY_AT, keyBytes)
+      return overlay.find(kernels.hashLow, kernels.hashHigh, bytes, KEY_AT, keyBytes) !== 'unchanged'
+    }
+    ledger.keydir.forEach((place, keys, at, keyBytes) => {
+      if (overlay.count === 0 || !hasChanged(keys, at, keyBytes)) visit(place, keys, at, keyBytes)
+    })
+    overlay.forEach(visit)
+  }
+}

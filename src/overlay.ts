@@ -1,0 +1,54 @@
+// What a snapshot remembers: of each key that was changed since, where its newest record lay then. So a snapshot costs
+// nothing when it is taken, and as much as what changes while it is kept.
+import { emptyPlace, Keydir, type Place } from './keydir/keydir'
+
+/** Higher than any segment's slot: the key was not there. */
+const ABSENT_SLOT = 0xff_ffff
+
+export class Overlay {
+  private readonly before = new Keydir()
+  private readonly absent: Place = { ...emptyPlace(), segment: ABSENT_SLOT }
+
+  /** The key is about to change; `place`: where it is now, undefined where it is absent. The first time counts. */
+  note(
+    hashLow: number,
+    hashHigh: number,
+    source: Uint8Array,
+    at: number,
+    keyBytes: number,
+    place: Place | undefined,
+  ): void {
+    const { before } = this
+    if (before.find(hashLow, hashHigh, source, at, keyBytes)) return
+    before.put(hashLow, hashHigh, source, at, keyBytes, place ?? this.absent)
+  }
+
+  /** The place that the key had, or undefined where it was absent; 'unchanged' where it is what the keydir says. */
+  find(
+    hashLow: number,
+    hashHigh: number,
+    source: Uint8Array,
+    at: number,
+    keyBytes: number,
+  ): Place | 'unchanged' | undefined {
+    const { before } = this
+    if (!before.find(hashLow, hashHigh, source, at, keyBytes)) return 'unchanged'
+    return before.found.segment === ABSENT_SLOT ? undefined : before.found
+  }
+
+  /** The keys that have changed and were there. */
+  forEach(visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void): void {
+    this.before.forEach((place, keys, at, keyBytes) => {
+      if (place.segment !== ABSENT_SLOT) visit(place, keys, at, keyBytes)
+    })
+  }
+
+  /** How many keys have changed. */
+  get count(): number {
+    return this.before.count
+  }
+
+  get memoryBytes(): number {
+    return this.before.memoryBytes
+  }
+}
