@@ -41,6 +41,19 @@ const POOL: Change[] = [
 const SMALL_ROOMS: Change[] = [
   { file: 'assembly/layout.ts', find: 'WRITE_BYTES = 0x4_0000', replace: 'WRITE_BYTES = 3000' },
   { file: 'assembly/layout.ts', find: 'READ_BYTES = 0x8_0000', replace: 'READ_BYTES = 700' },
+  {
+    file: 'src/merge/output.ts',
+    find: 'MERGE_WINDOW_BYTES = 0x1_0000',
+    replace: 'MERGE_WINDOW_BYTES = 900',
+  },
+  {
+    file: 'src/merge/output.ts',
+    find: 'UNSYNCED_BYTES_MAX = 0x100_0000',
+    replace: 'UNSYNCED_BYTES_MAX = 2500',
+  },
+  // The clock moves by a hundredth each time it is looked at.
+  { file: 'src/merge/pace.ts', find: 'const SLICE_MS = 1', replace: 'const SLICE_MS = 0.03' },
+  { file: 'src/merge/output.ts', find: 'const OUT_BYTES = 0x8_0000', replace: 'const OUT_BYTES = 0x1_1000' },
 ]
 
 export function change(text: string, { file, find, replace }: Change): string {

@@ -1,30 +1,23 @@
 // One case of a simulation: a seed says what is done, and what befalls it.
 
 import { SEGMENT_HEADER_BYTES } from '../../src/segment'
+import { runBits } from './bits'
 import { SECTOR_BYTES } from './disk'
 import { faultsFrom } from './faults'
 import type { FaultPlace, Kept } from './kept'
 import { Mending } from './mending'
 import { newTally, type Tally, Violation } from './oracle'
 import { Random } from './random'
-import {
-  cutAt,
-  filesOf,
-  flip,
-  type Hurt,
-  overlaid,
-  removed,
-  sectors,
-  suffer,
-  swapped,
-  type Victim,
-} from './rot'
+import { cutAt, flip, type Hurt, overlaid, removed, sectors, swapped } from './rot'
 import type { Rule } from './rules'
 import { type Plan, Simulation, simulate } from './simulation'
-import { type Trace, traceOf } from './workload'
+import { type Role, suffer } from './suffering'
+import { filesOf, type Victim } from './victim'
+import { type Step, type Trace, traceOf } from './workload'
 import type { CallKind } from './world'
 
-export type CaseKind = 'crash' | 'fault' | 'rot' | 'repair'
+/** `bits` is never drawn. */
+export type CaseKind = 'crash' | 'merge' | 'fault' | 'rot' | 'repair' | 'bits'
 
 export interface Failure {
   kind: CaseKind
@@ -38,11 +31,23 @@ export interface Failure {
 }
 
 const CRASHES_PER_CALL = 6
+/** How many of the stores that are repaired a crash has left between two changes of names, and then lose their manifest. */
+const MIDWAY = Number(process.env.CASKY_MIDWAY ?? 0)
+const MERGING_TRACES = 15
 const FAULTS_PER_CASE = 25
+/** How many of the traces with errors are short, and have one at each of their calls in turn. */
+const SWEEPS = 0.3
+const SWEEP_STEPS = 14
+/** How many of them have errors at the calls from when a merge begins, and how many calls that are, by chance. */
+const MERGE_SWEEPS = 0.25
+const MERGED_STEPS = 20
+const MERGE_CALLS = 50
 const FLIPS_PER_CASE = 500
 const CUTS_PER_CASE = 60
 const SECTORS_PER_CASE = 40
 const REPAIRS_PER_CASE = 6
+/** How many of the stores with rot are opened to be written to. */
+const WRITERS = 0.15
 const SHRINK_TRIES = 150
 
 export function kindOf(seed: number): CaseKind {
@@ -50,12 +55,15 @@ export function kindOf(seed: number): CaseKind {
   const draw = new Random(seed ^ 0x71d).below(20)
   if (draw < 4) return 'fault'
   if (draw < 6) return draw === 4 ? 'rot' : 'repair'
+  if (draw < 7) return 'merge'
   return 'crash'
 }
 
 /** Runs a case that is kept. */
 export async function runKept(kept: Kept, tally: Tally): Promise<Failure | undefined> {
-  const { trace, crashesPerCall, fault } = kept
+  const { kind, trace, crashesPerCall, fault } = kept
+  if (kind === 'rot') return runRot(trace.seed, trace, tally)
+  if (kind === 'repair') return runRepair(trace.seed, trace, tally)
   const plan: Plan = {
     crashesPerCall,
     fault: fault === undefined ? undefined : faultsFrom(fault.call, new Random(fault.draws)),
@@ -89,12 +97,16 @@ export async function runCase(
   switch (kind) {
     case 'crash':
       return runCrashes(seed, trace, tally, shrinks)
+    case 'merge':
+      return runMerges(seed, tally, shrinks)
     case 'fault':
       return runFaults(seed, trace, tally, shrinks)
     case 'rot':
       return runRot(seed, trace, tally)
     case 'repair':
       return runRepair(seed, trace, tally)
+    case 'bits':
+      return runBits(seed, tally)
   }
 }
 
@@ -110,6 +122,82 @@ async function runCrashes(
   return await failureOf('crash', seed, trace, violation, shrinks ? plan : undefined)
 }
 
+/** Many traces that are about merges, with only those crashes that are steps of theirs; and one with some at each call. */
+async function runMerges(seed: number, tally: Tally, shrinks: boolean): Promise<Failure | undefined> {
+  const random = new Random(seed ^ 0x3e)
+  for (let i = 0; i < MERGING_TRACES; i++) {
+    const mix = { steps: 30 + random.below(60), hasLarge: random.chance(0.12), isMerging: true }
+    const trace = traceOf(random.below(2 ** 31), mix)
+    const plan = { crashesPerCall: i < MERGING_TRACES - 1 ? undefined : 2 }
+    const violation = await simulate(trace, plan, tally)
+    if (violation !== undefined)
+      return await failureOf('merge', seed, trace, violation, shrinks ? plan : undefined)
+  }
+  return undefined
+}
+
+interface Calls {
+  /** By their kind. */
+  calls: Map<CallKind, number[]>
+  /** How many there were before each step. */
+  before: number[]
+  violation?: Violation
+}
+
+/** The calls that a trace makes where nothing fails. */
+async function callsOf(trace: Trace): Promise<Calls> {
+  const calls = new Map<CallKind, number[]>()
+  const before: number[] = []
+  const plan: Plan = {
+    crashesPerCall: undefined,
+    fault: (call, kind) => {
+      calls.set(kind, [...(calls.get(kind) ?? []), call])
+      return undefined
+    },
+    onStep: (step, count) => {
+      before[step] = count
+    },
+  }
+  return { violation: await simulate(trace, plan, newTally()), calls, before }
+}
+
+/** Traces with errors: at calls drawn by chance, or at each call of a short one, or at each from when a merge begins. */
+type Errors = 'some' | 'sweep' | 'merge'
+
+function errorsOf(random: Random): Errors {
+  const draw = random.next()
+  if (draw < SWEEPS) return 'sweep'
+  return draw < SWEEPS + MERGE_SWEEPS ? 'merge' : 'some'
+}
+
+function sweptTrace(trace: Trace, errors: Errors): Trace {
+  if (errors === 'some') return trace
+  const { settings, steps } = trace
+  if (errors === 'sweep') return { ...trace, steps: steps.slice(0, SWEEP_STEPS) }
+  const apart = steps.filter(({ do: what }) => what !== 'merge')
+  const merge: Step[] = [{ do: 'settle' }, { do: 'merge' }]
+  return {
+    ...trace,
+    settings: { ...settings, merge: false },
+    steps: [...apart.slice(0, MERGED_STEPS), ...merge, ...apart.slice(MERGED_STEPS, 2 * MERGED_STEPS)],
+  }
+}
+
+function placesOf(
+  { calls, before }: Calls,
+  { steps }: Trace,
+  errors: Errors,
+  random: Random,
+): Iterable<number> {
+  if (errors === 'some') return someCalls(calls, random)
+  const all = everyCall(calls)
+  if (errors === 'sweep') return all
+  const from = before[steps.findIndex(({ do: what }) => what === 'merge')] ?? 0
+  const behind = all.filter((call) => call >= from)
+  const odds = MERGE_CALLS / behind.length
+  return behind.filter(() => random.chance(odds))
+}
+
 async function runFaults(
   seed: number,
   trace: Trace,
@@ -117,41 +205,46 @@ async function runFaults(
   shrinks: boolean,
 ): Promise<Failure | undefined> {
   const random = new Random(seed ^ 0xfa)
-  const calls = new Map<CallKind, number[]>()
-  const count: Plan = {
-    crashesPerCall: undefined,
-    fault: (call, kind) => {
-      calls.set(kind, [...(calls.get(kind) ?? []), call])
-      return undefined
-    },
-  }
-  const early = await simulate(trace, count, newTally())
-  if (early !== undefined) return await failureOf('fault', seed, trace, early, shrinks ? count : undefined)
-  for (let i = 0; i < FAULTS_PER_CASE; i++) {
-    // Every kind of call as often as any other: most are reads, and few are the ones that matter.
-    const kinds = [...calls.keys()].filter((kind) => kind === 'write' || kind === 'sync')
-    const kind = random.pick(kinds.length > 0 && random.chance(0.3) ? kinds : [...calls.keys()])
-    const call = random.pick(calls.get(kind) ?? [1])
-    const draws = random.below(2 ** 31)
-    const crashesPerCall = random.chance(0.4) ? 3 : undefined
+  const errors = errorsOf(random)
+  const swept = sweptTrace(trace, errors)
+  const calls = await callsOf(swept)
+  const planOf = (place: FaultPlace, crashesPerCall: number | undefined) => (): Plan => ({
+    crashesPerCall,
+    crashesFrom: place.call,
     // Drawn anew for each run, so that the same faults come again.
-    const planOf = (): Plan => ({
-      crashesPerCall,
-      crashesFrom: call,
-      fault: faultsFrom(call, new Random(draws)),
-    })
-    const violation = await simulate(trace, planOf(), tally)
-    if (violation !== undefined)
-      return {
-        ...(await failureOf('fault', seed, trace, violation, shrinks ? planOf : undefined)),
-        fault: { call, draws },
-      }
+    fault: faultsFrom(place.call, new Random(place.draws)),
+  })
+  if (calls.violation !== undefined) {
+    const count = planOf({ call: Number.POSITIVE_INFINITY, draws: 0 }, undefined)
+    return await failureOf('fault', seed, swept, calls.violation, shrinks ? count : undefined)
+  }
+  for (const call of placesOf(calls, swept, errors, random)) {
+    const place = { call, draws: random.below(2 ** 31) }
+    const plan = planOf(place, random.chance(errors === 'some' ? 0.4 : 0.04) ? 3 : undefined)
+    const violation = await simulate(swept, plan(), tally)
+    if (violation === undefined) continue
+    const failure = await failureOf('fault', seed, swept, violation, shrinks ? plan : undefined)
+    return { ...failure, fault: place }
   }
   return undefined
 }
 
+function everyCall(calls: Map<CallKind, number[]>): number[] {
+  return [...calls.values()].flat().sort((a, b) => a - b)
+}
+
+/** Every kind of call as often as any other: most are reads, and few are the ones that matter. */
+function* someCalls(calls: Map<CallKind, number[]>, random: Random): Generator<number> {
+  const kinds = [...calls.keys()]
+  const heavy = kinds.filter((kind) => ['write', 'sync', 'syncDirectory'].includes(kind))
+  for (let i = 0; i < FAULTS_PER_CASE; i++) {
+    const kind = random.pick(heavy.length > 0 && random.chance(0.3) ? heavy : kinds)
+    yield random.pick(calls.get(kind) ?? [1])
+  }
+}
+
 function hurtsOf(victim: Victim, random: Random): Hurt[] {
-  const files = filesOf(victim, random)
+  const files = filesOf(victim)
   const drawn = (count: number, make: (name: string, bytes: number) => Hurt): Hurt[] =>
     Array.from({ length: count }, () => {
       const { name, bytes } = random.pick(files)
@@ -177,10 +270,11 @@ function hurtsOf(victim: Victim, random: Random): Hurt[] {
 
 async function runRot(seed: number, trace: Trace, tally: Tally): Promise<Failure | undefined> {
   const random = new Random(seed ^ 0xb17)
-  const plan: Plan = { crashesPerCall: undefined }
   try {
-    const victim = await new Simulation(trace, plan, tally).victim(random.chance(0.6))
-    for (const hurt of hurtsOf(victim, random)) suffer(victim, hurt, random, tally)
+    const victim = await leave(trace, random, tally)
+    for (const hurt of hurtsOf(victim, random)) {
+      await suffer(victim, hurt, random, tally, roleFor(victim, hurt, random))
+    }
     return undefined
   } catch (error) {
     if (!(error instanceof Violation)) throw error
@@ -188,15 +282,27 @@ async function runRot(seed: number, trace: Trace, tally: Tally): Promise<Failure
   }
 }
 
+function leave(trace: Trace, random: Random, tally: Tally, keepsMidway = false): Promise<Victim> {
+  const end = { isClosed: random.chance(0.6), isMerged: random.chance(0.4) }
+  return new Simulation(trace, { crashesPerCall: undefined, keepsMidway }, tally).victim(end)
+}
+
+function roleFor({ isEnded }: Victim, { path, other }: Hurt, random: Random): Role {
+  if (!random.chance(WRITERS)) return 'reader'
+  const isOfSegments = path !== 'MANIFEST' && other !== 'MANIFEST'
+  const roles: Role[] = ['writer', 'merger']
+  return random.pick(isEnded && isOfSegments ? [...roles, 'owner'] : roles)
+}
+
 async function runRepair(seed: number, trace: Trace, tally: Tally): Promise<Failure | undefined> {
   const random = new Random(seed ^ 0x4e9a)
   try {
-    const victim = await new Simulation(trace, { crashesPerCall: undefined }, tally).victim(
-      random.chance(0.6),
-    )
+    const isMidway = random.chance(MIDWAY)
+    const victim = await leave(trace, random, tally, isMidway)
     const hurts = hurtsOf(victim, random)
     for (let i = 0; i < REPAIRS_PER_CASE; i++) {
       const some = Array.from({ length: 1 + random.below(3) }, () => random.pick(hurts))
+      if (isMidway && random.chance(0.7)) some[0] = removed('MANIFEST')
       // A file that one of them takes away can't be hurt by another.
       const files = some.flatMap(({ path, other }) => (other === undefined ? [path] : [path, other]))
       const isApart = new Set(files).size === files.length

@@ -191,15 +191,24 @@ export class SimDirectory {
   live = new Map<string, Node>()
   durable = new Map<string, Node>()
   pending: DirectoryOp[] = []
+  /** Operations that are pending no more, since the directory was made. */
+  settled = 0
 
   apply(op: DirectoryOp): void {
     applyToNames(this.live, op)
     this.pending.push(op)
   }
 
-  synced(): void {
-    for (const op of this.pending) applyToNames(this.durable, op)
-    this.pending = []
+  /** Operations so far. */
+  get applied(): number {
+    return this.settled + this.pending.length
+  }
+
+  /** The first `count` pending operations have reached the disk. */
+  synced(count = this.pending.length): void {
+    const done = this.pending.splice(0, count)
+    this.settled += done.length
+    for (const op of done) applyToNames(this.durable, op)
   }
 
   /** A sync failed: some of it may be on disk, the rest stays in doubt until one succeeds, as in a journal. */

@@ -30,7 +30,9 @@ export async function drive(
     workers.map(
       (worker, i) =>
         new Promise<void>((resolve, reject) => {
-          worker.on('message', ({ tally, failure }: Report) => {
+          let isOver = false
+          worker.on('message', ({ tally, failure, isDone }: Report) => {
+            isOver ||= isDone
             tallies.set(i, tally)
             onProgress?.(add(tallies.values()))
             if (failure === undefined) return
@@ -41,7 +43,11 @@ export async function drive(
             stop()
             reject(error)
           })
-          worker.on('exit', () => resolve())
+          worker.on('exit', () => {
+            // It waited for what never came; unless it was stopped.
+            if (isOver || failures.length > 0) resolve()
+            else reject(new Error('a worker has ended before its work was done'))
+          })
         }),
     ),
   )
@@ -57,7 +63,7 @@ export function describeFailure(failure: Failure): string {
     where,
     `seed ${seed}, a case of ${kind}${fault === undefined ? '' : `, the first fault at call ${fault.call} (draws ${fault.draws})`}; again: CASKY_SIM_SEED=${seed} npx vitest run test/sim`,
     `settings ${JSON.stringify(trace.settings)}`,
-    `to keep: ${JSON.stringify({ trace, fault })}`,
+    `to keep: ${JSON.stringify({ kind: kind === 'rot' || kind === 'repair' ? kind : undefined, trace, fault })}`,
     `the shortest trace found, ${trace.steps.length} steps:`,
     steps,
   ].join('\n')

@@ -16,26 +16,62 @@ const CODES: Record<CallKind, string[]> = {
   rename: ['EIO', 'ENOSPC'],
   remove: ['EIO', 'EPERM'],
   link: ['EPERM', 'EMLINK'],
-  syncDirectory: ['EIO'],
+  // The directory is opened for it.
+  syncDirectory: ['EIO', 'EMFILE', 'EACCES'],
+  freeBytes: ['ENOSPC'],
 }
 
-/** So many calls in a row find the disk full, until there is room again. */
-const FULL_CALLS = 40
+/** Calls that may do their work, and be said to have failed. */
+const MAY_BE_DONE = new Set<CallKind>([
+  'create',
+  'write',
+  'truncate',
+  'sync',
+  'makeDirectory',
+  'rename',
+  'remove',
+  'link',
+  'syncDirectory',
+])
 
-/** An error at call `first`; and then perhaps another soon after, or a disk that stays full for a while. */
-export function faultsFrom(
-  first: number,
-  random: Random,
-): (call: number, kind: CallKind) => Fault | undefined {
+type Befalling = (call: number, kind: CallKind) => Fault | undefined
+
+/** What lasts for a while, or for good: the kinds of calls that it hits, and with what. */
+interface Limit {
+  code: string
+  kinds: ReadonlySet<CallKind>
+  calls: number
+}
+
+const FULL: Limit = {
+  code: 'ENOSPC',
+  kinds: new Set(['write', 'create', 'makeDirectory', 'freeBytes']),
+  calls: 40,
+}
+const NO_HANDLES: Limit = {
+  code: 'EMFILE',
+  kinds: new Set(['open', 'create', 'list', 'syncDirectory']),
+  calls: 60,
+}
+const NO_LINKS: Limit = { code: 'EPERM', kinds: new Set(['link']), calls: Number.POSITIVE_INFINITY }
+
+function limitOf(random: Random): Limit | undefined {
+  const draw = random.below(20)
+  if (draw < 3) return FULL
+  if (draw < 5) return NO_HANDLES
+  return draw < 6 ? NO_LINKS : undefined
+}
+
+/** An error at call `first`; and then perhaps another soon after, or a limit that lasts. */
+export function faultsFrom(first: number, random: Random): Befalling {
   const second = random.chance(0.4) ? first + 1 + random.below(8) : undefined
-  const isFull = random.chance(0.15)
+  const limit = limitOf(random)
   return (call, kind) => {
-    if (isFull && call >= first && call < first + FULL_CALLS) {
-      return kind === 'write' || kind === 'create' || kind === 'makeDirectory'
-        ? { code: 'ENOSPC' }
-        : undefined
+    if (limit !== undefined && call >= first && call < first + limit.calls) {
+      return limit.kinds.has(kind) ? { code: limit.code } : undefined
     }
     if (call !== first && call !== second) return undefined
+    if (MAY_BE_DONE.has(kind) && random.chance(0.2)) return { code: 'EIO', isDone: true }
     const code = random.pick(CODES[kind])
     if (code === 'SHORT') return { share: random.next() }
     // Some systems fail with a part written.

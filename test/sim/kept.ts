@@ -4,6 +4,8 @@ import type { Trace } from './workload'
 export interface Kept {
   /** What was wrong. */
   name: string
+  /** Where the store that the trace leaves is hurt, or repaired: what is done to it comes from the trace's seed. */
+  kind?: 'rot' | 'repair'
   trace: Trace
   /** Crashes by chance at each call. */
   crashesPerCall?: number

@@ -19,6 +19,8 @@ export type Outcome = 'open' | 'acknowledged' | 'refused' | 'unknown'
 export interface Operation {
   changes: Change[]
   outcome: Outcome
+  /** It wrote so many records at least; known once it is acknowledged. */
+  records: number
 }
 
 export class History {
@@ -30,7 +32,11 @@ export class History {
   /** So many operations survive the process. */
   kept = 0
 
-  constructor(base: State = new Map()) {
+  constructor(
+    base: State = new Map(),
+    /** No sequence number up to this one was free before all of them. */
+    private readonly baseSequence = 0,
+  ) {
     this.states = [base]
   }
 
@@ -40,14 +46,21 @@ export class History {
 
   /** Notes an operation before it is done; returns its place. */
   issue(changes: Change[]): number {
-    this.operations.push({ changes, outcome: 'open' })
+    this.operations.push({ changes, outcome: 'open', records: 0 })
     return this.operations.length - 1
   }
 
-  settle(place: number, outcome: Outcome): void {
-    this.operations[place].outcome = outcome
+  settle(place: number, outcome: Outcome, records = 0): void {
+    Object.assign(this.operations[place], { outcome, records })
     // A refused one was never there: what comes behind it is built without it.
     if (outcome === 'refused') this.states.length = Math.min(this.states.length, place + 1)
+  }
+
+  /** No number up to this one is given again, once the first `count` operations are safe. */
+  sequenceAfter(count: number): number {
+    let last = this.baseSequence
+    for (let i = 0; i < count; i++) last += this.operations[i].records
+    return last
   }
 
   /** The state after the first `count` operations; those that were refused left nothing. */

@@ -21,8 +21,8 @@ function mutant(
 export const MUTANTS: Mutant[] = [
   mutant('a put is acknowledged without a sync', 'crash', [
     'src/writer.ts',
-    "if (sync === 'always') this.unsynced.push(group)",
-    "if (sync === 'always' && Date.now() === 0) this.unsynced.push(group)",
+    "if (sync === 'always') {\n      this.unsynced.push(group)",
+    "if (sync === 'always' && Date.now() === 0) {\n      this.unsynced.push(group)",
   ]),
   mutant('putSync returns without a sync', 'crash', [
     'src/writer.ts',
@@ -60,7 +60,11 @@ export const MUTANTS: Mutant[] = [
   mutant(
     'the name of a new segment is not synced',
     'crash',
-    ['src/log.ts', '      syncNames(host, catalog.directory)\n      this.publish', '      this.publish'],
+    [
+      'src/log.ts',
+      '      syncNames(host, catalog.directory)\n      publisher.publish',
+      '      publisher.publish',
+    ],
     ['src/manifest.ts', '    host.syncDirectory(directory)\n  } catch', '  } catch'],
   ),
   mutant('the header of a new segment is not synced', 'crash', [
@@ -128,6 +132,16 @@ export const MUTANTS: Mutant[] = [
     '      this.cutBack(segment.bytes)\n      throw ioError',
     '      this.cutBack(segment.bytes)\n      throw this.syncFailed(cause)\n      throw ioError',
   ]),
+  mutant('a reader leaves something on disk', 'crash', [
+    'src/open.ts',
+    '  if (settings.readOnly) return yield*',
+    '  if (settings.readOnly) host.makeDirectory(directory)\n  if (settings.readOnly) return yield*',
+  ]),
+  mutant('a reader keeps its handles', 'crash', [
+    'src/casky.ts',
+    '      catalog.closeFiles()\n',
+    '      if (writing !== undefined) catalog.closeFiles()\n',
+  ]),
   mutant('closing keeps the lock', 'crash', ['src/casky.ts', '      writing?.lock.release()\n', '']),
   mutant('a refused group stays in memory', 'fault', [
     'src/writer.ts',
@@ -140,8 +154,8 @@ export const MUTANTS: Mutant[] = [
     ['src/active.ts', '      throw this.syncFailed(cause)', '      this.rooms.host.sync(this.syncFile)'],
     [
       'src/active.ts',
-      'const error = isDone ? undefined : this.syncFailed(cause)',
-      'const error = undefined\n      if (!isDone) this.rooms.host.sync(this.syncFile)',
+      'const error = hasFailed ? this.syncFailed(cause) : this.rooms.health.poisoned',
+      'const error = undefined\n      if (hasFailed) this.rooms.host.sync(this.syncFile)',
     ],
   ),
   mutant('a failed sync does not poison', 'fault', [
@@ -216,8 +230,143 @@ export const MUTANTS: Mutant[] = [
   ),
   mutant('a failed directory sync after a rename is passed over', 'fault', [
     'src/manifest.ts',
-    "    throw new CaskyError(\n      'CASKY_POISONED',",
-    "    if (Date.now() > 0) return\n    throw new CaskyError(\n      'CASKY_POISONED',",
+    '    host.syncDirectory(directory)\n  } catch (cause) {',
+    '    host.syncDirectory(directory)\n  } catch (cause) {\n    if (Date.now() > 0) return',
+  ]),
+  mutant('a rename that was done and said to have failed is believed not to be done', 'fault', [
+    'src/manifest.ts',
+    'if (isStillThere(host, next)) throw ioError',
+    'throw ioError',
+  ]),
+  mutant('a merge drops deletes while older segments stay', 'merge', [
+    'src/merge/run.ts',
+    'if (this.plan.dropsTombstones) return 0',
+    'return 0',
+  ]),
+  mutant('a merge drops what has expired and hides an older value', 'merge', [
+    'src/merge/run.ts',
+    'return expires ? this.tombstone(keyBytes) : 0',
+    'return 0',
+  ]),
+  mutant('a merge leaves out what an unsynced write hides', 'merge', [
+    'src/merge/run.ts',
+    'await this.pace.wait((done) => this.rooms.certify().then(() => done(null), done))',
+    '',
+  ]),
+  mutant('a merge removes its inputs before its manifest is on disk', 'merge', [
+    'src/publisher.ts',
+    '    onRenamed()\n    await new Promise',
+    '    onRenamed()\n    if (Date.now() > 0) return merged\n    await new Promise',
+  ]),
+  mutant('the name of a merged segment is not synced', 'merge', [
+    'src/merge/run.ts',
+    'await this.pace.wait((done) => host.syncDirectoryLater(catalog.directory, done))',
+    '',
+  ]),
+  mutant('a merged segment is named before its data is on disk', 'merge', [
+    'src/merge/output.ts',
+    '        host.syncLater(file, (error) => {',
+    '        host.soon(() => {\n          const error = null',
+  ]),
+  mutant('a merge moves a key that was overwritten meanwhile', 'merge', [
+    'src/ledger.ts',
+    'if (found.segment !== from.segment || found.offset !== from.offset) return',
+    '',
+  ]),
+  mutant('a merge launders damage', 'rot', [
+    'src/merge/run.ts',
+    'if ((kind & ROW_VALUE_DAMAGED) !== 0) return FOUND_DAMAGE',
+    '',
+  ]),
+  mutant('a merge forgets which records are of one batch', 'rot', [
+    'src/merge/run.ts',
+    'words[word + ROW_KIND] = (kind & ~JOINS) | joins | fate',
+    'words[word + ROW_KIND] = (kind & ~JOINS) | fate',
+  ]),
+  mutant('files that are still read from go with a merge', 'merge', [
+    'src/merge/merger.ts',
+    'this.rooms.pins.whenFree(() => {',
+    ';((run: () => void) => run())(() => {',
+  ]),
+  mutant('the last sequence number is lost in a merge', 'merge', [
+    'src/merge/run.ts',
+    'catalog.segments.at(-1) !== segments[segments.length - 1]',
+    'catalog.segments.length > 0',
+  ]),
+  mutant('what a merge buries of a batch no longer ends it', 'rot', [
+    'src/merge/run.ts',
+    'if (this.lastKept >= 0) words[this.lastKept + ROW_KIND] &= ~FLAG_JOINED_TO_NEXT',
+    'if (this.lastKept >= 0) void FLAG_JOINED_TO_NEXT',
+  ]),
+  mutant('a batch that goes on behind a window is not ended', 'merge', [
+    'src/merge/run.ts',
+    'if (this.mustEndBatch) output.endBatch()',
+    '',
+  ]),
+  mutant('a merged segment forgets the one before its inputs', 'repair', [
+    'src/merge/run.ts',
+    'previous: first.previous,',
+    'previous: { id: 0, bytes: 0, lastSequence: 0, isSealed: false },',
+  ]),
+  mutant('keys go on pointing to what a merge has replaced', 'merge', [
+    'src/merge/run.ts',
+    'if (merged !== undefined) await this.move(merged)',
+    '',
+  ]),
+  mutant('a merge removes its inputs before the keys have moved', 'merge', [
+    'src/merge/run.ts',
+    'if (merged !== undefined) await this.move(merged)',
+    'for (const { path } of this.plan.segments) this.rooms.host.remove(path)\n    if (merged !== undefined) await this.move(merged)',
+  ]),
+  mutant('a merge that was given up leaves its output', 'merge', [
+    'src/merge/output.ts',
+    '    this.close()\n    tryRemove(this.host, this.path)',
+    '    this.close()',
+  ]),
+  mutant('a merge begins where there is no room for it', 'merge', [
+    'src/merge/merger.ts',
+    'if (free >= needed) return',
+    'if (free >= 0) return',
+  ]),
+  mutant('a manifest that came between is undone by a merge', 'merge', [
+    'src/publisher.ts',
+    'if (this.begun !== attempt) {',
+    'if (this.begun < 0) {',
+  ]),
+  mutant('a snapshot does not hear of a delete', 'merge', [
+    'src/ledger.ts',
+    'if (this.overlays.length > 0) this.note(hashLow, hashHigh, source, at, keyBytes, true)',
+    '',
+  ]),
+  mutant('a snapshot hears of the last change, not of the first', 'merge', [
+    'src/overlay.ts',
+    'if (before.find(hashLow, hashHigh, source, at, keyBytes)) return',
+    '',
+  ]),
+  mutant('a snapshot sees what expires later expire', 'merge', [
+    'src/frozen.ts',
+    'expiresAtMs === undefined || expiresAtMs > this.nowMs',
+    'expiresAtMs === undefined || expiresAtMs > this.nowMs + 100',
+  ]),
+  mutant('a key that was not there comes into a snapshot', 'merge', [
+    'src/ledger.ts',
+    'const place = wasThere ? this.keydir.found : undefined',
+    'if (!wasThere) return\n    const place = this.keydir.found',
+  ]),
+  mutant('a snapshot does not hold what a merge replaces', 'merge', [
+    'src/snapshot.ts',
+    'const unpin = pins.pin()',
+    'const unpin = () => {}',
+  ]),
+  mutant('an iterator does not hold what a merge replaces', 'merge', [
+    'src/casky.ts',
+    'host.nowMs()), unpin: pins.pin() }',
+    'host.nowMs()), unpin: () => {} }',
+  ]),
+  mutant('what was held for a snapshot is never removed', 'merge', [
+    'src/pins.ts',
+    '      else this.held.delete(epoch)\n      this.runDue()',
+    '      else this.held.delete(epoch)',
   ]),
   mutant('handles stay open after close', 'crash', [
     'src/catalog.ts',
@@ -257,6 +406,11 @@ export const MUTANTS: Mutant[] = [
     'src/pass.ts',
     "  return state === 'active'\n",
     "  return state === 'active' || bytes > 0\n",
+  ]),
+  mutant('what later records certify is not asked', 'bits', [
+    'src/scanner.ts',
+    '    let certified = this.certifiedBytes\n',
+    '    let certified = this.certifiedBytes\n    if (certified >= 0) return certified\n',
   ]),
   mutant('the header of a segment is not compared', 'rot', [
     'src/pass.ts',

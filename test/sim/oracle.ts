@@ -1,6 +1,6 @@
 // Holds a store to the rules (docs/DURABILITY.md, "The rules") after a crash.
 
-import type { Casky } from '../../src/index'
+import type { Casky, Snapshot } from '../../src/index'
 import { openSyncOn } from '../../src/store'
 import { choices, crashed, imageOf } from './crash'
 import type { SimDisk } from './disk'
@@ -40,7 +40,7 @@ export function newTally(): Tally {
 }
 
 /** Everything that a store holds, by its own word. */
-export function contentsOf(db: Casky): Map<string, Entry> {
+export function contentsOf(db: Casky | Snapshot): Map<string, Entry> {
   const found = new Map<string, Entry>()
   for (const [key, value] of db.entries({ order: 'any' })) {
     found.set(key, { value, expiresAtMs: db.expiresAtMs(key) })
@@ -89,7 +89,7 @@ export class Oracle {
     if (known !== undefined && !isKill) return
     const mayLose = (found: State): boolean =>
       isKill && history.placeOf(found, durable, to, nowMs) !== undefined
-    if (this.random.below(DEEPER) === 0) this.goesOn(disk, nowMs, contents)
+    if (this.random.below(DEEPER) === 0) this.goesOn(disk, nowMs, contents, history.sequenceAfter(from))
     else if (this.random.below(isKill ? DEEPEST_KILLED : DEEPEST) === 0)
       this.crashesAgain(disk, nowMs, contents, mayLose)
   }
@@ -157,9 +157,16 @@ export class Oracle {
   }
 
   /** Rules 3 and 4: it takes a write, which survives the next power cut, and opens the same again. */
-  private goesOn(disk: SimDisk, nowMs: number, contents: State): void {
+  private goesOn(disk: SimDisk, nowMs: number, contents: State, leastSequence: number): void {
     const world = this.worldOn(disk.clone(), nowMs)
     const db = this.open(world)
+    const { lastSequence } = db.stats()
+    if (lastSequence < leastSequence) {
+      throw new Violation(
+        'D2 nothing acknowledged is lost',
+        `the last sequence number is ${lastSequence}, and was ${leastSequence} at least`,
+      )
+    }
     db.putSync(PROBE.key, PROBE.value)
     if (this.settings.sync !== 'always') db.flushSync()
     const isClosed = this.random.chance(0.5)

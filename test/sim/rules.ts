@@ -12,6 +12,7 @@ export const RULES = [
   'D8 no handle leaks',
   'D9 one writer',
   'D10 repair',
+  'D11 a snapshot stays',
 ] as const
 
 export type Rule = (typeof RULES)[number]

@@ -49,7 +49,7 @@ test.skipIf(seed !== undefined)(
 
 test.runIf(seed !== undefined)(`seed ${seed} breaks no rule`, async () => {
   const jobs = ROOMS.flatMap((rooms) =>
-    (['crash', 'fault', 'rot', 'repair'] as const).map((kind) => {
+    (['crash', 'merge', 'fault', 'rot', 'repair'] as const).map((kind) => {
       const job: Job = {
         firstSeed: Number(seed),
         stride: 1,

@@ -1,30 +1,30 @@
-// Runs a trace on a simulated machine, and tries crashes at each call that changes the disk.
+// Runs a trace on a simulated machine, step by step, and tries crashes at each call that changes the disk.
+import { segmentName } from '../../src/files'
 import type { Casky } from '../../src/index'
+import { Kernels } from '../../src/kernels'
+import { readManifest } from '../../src/manifest'
 import { openSyncOn } from '../../src/store'
+import { Books } from './books'
 import { choices, crashed, wholeOf } from './crash'
 import { SimDisk } from './disk'
-import { type Change, History, type State, show } from './model'
-import { contentsOf, live, Oracle, type Tally, Violation } from './oracle'
+import { Glimpses } from './glimpses'
+import { layCrashes } from './laying'
+import { Machine, type Plan } from './machine'
+import { type State, show } from './model'
+import { live, Oracle, type Tally, Violation } from './oracle'
 import { Random } from './random'
-import type { Victim } from './rot'
+import { readBeside } from './reading'
+import { copyOf } from './rot'
+import { Verdict } from './verdict'
+import { type Victim, victimOf } from './victim'
 import type { Step, Trace } from './workload'
-import { type CallKind, type Fault, STORE, World } from './world'
+import { type CallKind, STORE, World } from './world'
 
-export interface Plan {
-  /** Crashes by chance at each call, beside the plain ones; none at all where undefined. */
-  crashesPerCall: number | undefined
-  /** The first call at which there are crashes; from the first on where undefined. */
-  crashesFrom?: number
-  /** What befalls a call, counted from 1. */
-  fault?: (call: number, kind: CallKind) => Fault | undefined
-}
+export type { Plan } from './machine'
 
-/** The codes with which a write may be refused, and what is known of it then. */
-const REFUSED = new Set(['CASKY_NO_SPACE', 'CASKY_IO', 'CASKY_CLOSED'])
-const UNKNOWN = 'CASKY_POISONED'
-const TURNS_MAX = 10_000
-/** After an error in one of these it may be unknown what is on disk. */
-const POISONING: CallKind[] = ['sync', 'truncate', 'syncDirectory', 'status']
+/** Calls after which other files may be the store's. */
+const NAMING = new Set<CallKind>(['rename', 'remove', 'create', 'syncDirectory'])
+const STARTED_AT_MS = 1_700_000_000_000
 
 export async function simulate(trace: Trace, plan: Plan, tally: Tally): Promise<Violation | undefined> {
   const run = new Simulation(trace, plan, tally)
@@ -37,33 +37,19 @@ export async function simulate(trace: Trace, plan: Plan, tally: Tally): Promise<
   }
 }
 
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
-}
-
 export class Simulation {
   private readonly random: Random
   private readonly oracle: Oracle
-  private world: World
-  private history = new History()
+  private readonly verdict = new Verdict()
+  private readonly machine: Machine
+  private readonly books: Books
+  private readonly glimpses: Glimpses
+  /** Merges that will be aborted, and at which step. */
+  private aborts: { step: number; controller: AbortController }[] = []
+  private midway: { disk: SimDisk; nowMs: number } | undefined
+  private midwaysSeen = 0
   private db: Casky | undefined
-  private violation: Violation | undefined
-  private doubts: Violation[] = []
-  /** So many operations must be there when the store is next opened; undefined while it is open. */
-  private owed: number | undefined = 0
-  /** Every value that a key ever had. */
-  readonly written = new Map<string, Set<string>>()
   private step = 0
-  private values = 0
-  private callsBefore = 0
-  /** No more faults. */
-  private isHealed = false
-  /** The kinds of calls that faults have befallen since the process began. */
-  private befallen = new Set<CallKind>()
-  /** What a call of the disk was asked for before this process. */
-  private get calls(): number {
-    return this.callsBefore + this.world.calls
-  }
 
   constructor(
     private readonly trace: Trace,
@@ -72,86 +58,58 @@ export class Simulation {
   ) {
     this.random = new Random(trace.seed ^ 0x5eed)
     this.oracle = new Oracle(trace.settings, tally, this.random)
-    this.world = this.boot(new SimDisk(), 1_700_000_000_000)
+    const after = (kind: CallKind, path: string) => this.crashHere(kind, path)
+    this.machine = new Machine(new SimDisk(), STARTED_AT_MS, this.random, plan, tally, after)
+    this.books = new Books(trace.settings, this.verdict, () => this.machine.mayFail)
+    this.glimpses = new Glimpses(() => this.machine.mayFail)
   }
 
-  private boot(disk: SimDisk, nowMs: number): World {
-    const world = new World(disk, this.random)
-    world.nowMs = nowMs
-    world.watcher = {
-      before: (kind) => this.befall(kind),
-      after: (kind, path) => this.crashHere(kind, path),
-    }
-    return world
+  private get world(): World {
+    return this.machine.world
   }
 
-  private befall(kind: CallKind): Fault | undefined {
-    const fault = this.isHealed ? undefined : this.plan.fault?.(this.calls, kind)
-    if (fault !== undefined) {
-      this.tally.faults++
-      this.befallen.add(kind)
-    }
-    return fault
-  }
-
-  private note(error: unknown, where: string): void {
-    if (!(error instanceof Violation)) throw error
-    error.where ||= where
-    // A write may have been refused, and whoever waits for it not have heard of that yet.
-    if (this.mayFail && error.isStill !== undefined) this.doubts.push(error)
-    else this.violation ??= error
-  }
-
-  private async clearDoubts(): Promise<void> {
-    if (this.doubts.length === 0) return
-    await this.drain()
-    this.violation ??= this.doubts.find(({ isStill }) => isStill?.() === true)
-    this.doubts = []
-  }
-
-  /** Never throws: this runs inside a host call, and a store would take it for the system's error. */
+  /** Never throws: this runs inside a host call. */
   private crashHere(kind: CallKind, path: string): void {
     const { crashesPerCall } = this.plan
     this.tally.calls++
-    if (crashesPerCall === undefined || this.calls < (this.plan.crashesFrom ?? 0)) return
-    if (this.violation !== undefined || path.includes('/LOCK')) return
-    const { history, world, oracle, random } = this
-    const where = `a crash after ${kind} ${path} (call ${this.calls}, step ${this.step})`
+    if (this.plan.keepsMidway === true && !path.includes('/LOCK')) this.keepMidway(kind)
+    if (crashesPerCall === undefined || this.machine.calls < (this.plan.crashesFrom ?? 0)) return
+    if (this.verdict.isReached || path.includes('/LOCK')) return
+    const where = `a crash after ${kind} ${path} (call ${this.machine.calls}, step ${this.step})`
     try {
-      for (const choice of choices(world.disk, crashesPerCall, random)) {
-        oracle.judge(
-          crashed(world.disk, choice, random),
-          world.nowMs,
-          history,
-          history.durable,
-          history.issued,
-        )
-      }
-      // What a kill leaves: all that is live, and nothing is lost that was kept.
-      const { kept, issued, durable } = history
-      oracle.judge(world.disk.clone(), world.nowMs, history, kept, issued, durable)
+      layCrashes(this.world, this.books.history, this.oracle, crashesPerCall, this.random)
     } catch (error) {
-      this.note(error, where)
+      this.verdict.note(error, where, this.machine.mayFail)
     }
   }
 
-  private async stopIfDoubted(): Promise<void> {
-    await this.clearDoubts()
-    this.stopIfViolated()
+  private stopIfDoubted(): Promise<void> {
+    return this.verdict.passSettled(() => this.machine.drain())
   }
 
-  private stopIfViolated(): void {
-    if (this.violation !== undefined) throw this.violation
+  /** One of all that crashes would leave between two changes of names, each as likely. */
+  private keepMidway(kind: CallKind): void {
+    if (!NAMING.has(kind) || this.world.disk.find(`${STORE}/MANIFEST`) === undefined) return
+    if (this.random.below(++this.midwaysSeen) > 0) return
+    const choice = this.random.pick([...choices(this.world.disk, 4, this.random)])
+    const disk = crashed(this.world.disk, choice, this.random)
+    if (disk.find(`${STORE}/MANIFEST`) !== undefined) this.midway = { disk, nowMs: this.world.nowMs }
+  }
+
+  private async steps(): Promise<void> {
+    this.open()
+    for (const [i, step] of this.trace.steps.entries()) {
+      this.step = i + 1
+      this.plan.onStep?.(i, this.machine.calls)
+      for (const { step: at, controller } of this.aborts) if (at === i) controller.abort()
+      await this.run(step)
+      await this.stopIfDoubted()
+    }
   }
 
   async all(): Promise<void> {
     this.tally.traces++
-    this.open()
-    for (const [i, step] of this.trace.steps.entries()) {
-      this.step = i + 1
-      await this.run(step)
-      await this.stopIfDoubted()
-    }
+    await this.steps()
     this.step = this.trace.steps.length + 1
     await this.end()
     await this.stopIfDoubted()
@@ -159,18 +117,20 @@ export class Simulation {
 
   /** Closed, and opened by a process that meets no errors. */
   private async end(): Promise<void> {
+    const { machine, books, verdict } = this
     // A sync that is under way may fail still.
-    await this.settle()
+    await machine.settle()
     await this.stopIfDoubted()
-    this.isHealed = true
+    machine.isHealed = true
     this.goOn()
-    this.stopIfViolated()
-    this.isHealed = this.db?.health().poisoned === undefined
+    verdict.pass()
+    machine.isHealed = this.db?.health().poisoned === undefined
     await this.close()
     await this.stopIfDoubted()
+    await this.reader()
     if (this.plan.fault !== undefined) {
-      this.isHealed = true
-      this.restart(this.world.disk, this.history.kept)
+      machine.isHealed = true
+      this.restart(this.world.disk, books.history.kept)
       if (this.db !== undefined) await this.check(this.db)
       await this.close()
     }
@@ -179,37 +139,45 @@ export class Simulation {
 
   /** Where all is well again, the process that met the errors writes on, unless it can't know what is on disk. */
   private goOn(): void {
-    const { db } = this
+    const { db, books } = this
     if (this.plan.fault === undefined || db === undefined) return
     const { poisoned } = db.health()
     if (poisoned === undefined) {
-      const value = this.valueOf('last', 30)
-      this.write([{ key: 'last', value, expiresAtMs: undefined }], true, {
+      const value = books.valueOf('last', 30)
+      books.write([{ key: 'last', value, expiresAtMs: undefined }], true, {
         later: () => db.put('last', value),
         now: () => db.putSync('last', value),
       })
-    } else if (!POISONING.some((kind) => this.befallen.has(kind))) {
+    } else if (!this.machine.mayBePoisoned) {
       throw new Violation('D7 errors are typed', `poisoned without a reason: ${poisoned.message}`)
     }
   }
 
-  /** A store to be hurt: what the trace leaves, closed or killed. */
-  async victim(isClosed: boolean): Promise<Victim> {
-    this.open()
-    for (const [i, step] of this.trace.steps.entries()) {
-      this.step = i + 1
-      await this.run(step)
-      await this.stopIfDoubted()
-    }
-    await this.settle()
+  /** A store to be hurt: what the trace leaves, merged or not, closed or killed. */
+  async victim({ isClosed, isMerged }: { isClosed: boolean; isMerged: boolean }): Promise<Victim> {
+    await this.steps()
+    await this.machine.settle()
+    if (isMerged && this.db !== undefined) await this.until(this.db.merge())
     if (isClosed) await this.close()
-    const { world, history, written } = this
+    const { world } = this
+    const { history, written } = this.books
     const { disk, nowMs } = world
     const expected = live(history.after(history.issued), nowMs)
     const batches = history.newestBatches()
     world.kill()
+    if (this.midway !== undefined) return this.victimMidway(this.midway, written)
     const isPrefix = (state: State): boolean => history.placeOf(state, 0, history.issued, nowMs) !== undefined
-    return { disk: wholeOf(disk, this.random), nowMs, expected, written, batches, isPrefix, isClosed }
+    return victimOf({ disk: wholeOf(disk, this.random), nowMs, expected, written, batches, isPrefix })
+  }
+
+  /** As a crash left it: what it should hold is what it shows before it is hurt. */
+  private victimMidway({ disk, nowMs }: { disk: SimDisk; nowMs: number }, written: Books['written']): Victim {
+    const world = new World(copyOf(disk, this.random), this.random)
+    world.nowMs = nowMs
+    const { contents, message } = readBeside(world, false)
+    world.kill()
+    if (contents === undefined) throw new Violation('D3 a crash is no damage', `midway: ${message}`)
+    return victimOf({ disk, nowMs, expected: contents, written, batches: [], isPrefix: () => false })
   }
 
   /** Opens, where it can be; with an error under way it may not. What it finds is where the history goes on from. */
@@ -219,145 +187,115 @@ export class Simulation {
       db = openSyncOn<'utf8', 'utf8'>(this.world.ground, STORE, this.trace.settings)
     } catch (error) {
       const { code } = error as { code?: string }
-      if (!this.mayFail || code === undefined || !code.startsWith('CASKY_') || code === 'CASKY_CORRUPT') {
+      if (!this.machine.mayFail || code?.startsWith('CASKY_') !== true || code === 'CASKY_CORRUPT') {
         throw new Violation('D7 errors are typed', `open: ${(error as Error).stack}`)
       }
-      if (this.world.openHandles.length > 0) {
-        throw new Violation('D8 no handle leaks', `after a failed open: ${this.world.openHandles.join(', ')}`)
-      }
+      this.expectNoHandles('after a failed open')
       return
     }
-    this.stopIfViolated()
+    this.verdict.pass()
     this.db = db
-    this.adopt(db)
-  }
-
-  private adopt(db: Casky): void {
-    const { history, owed } = this
-    const { nowMs } = this.world
     // An error may befall the reading too, but not for ever.
-    let contents = this.contents(db)
-    while (contents === undefined) contents = this.contents(db)
-    const place = history.placeOf(contents, owed ?? 0, history.issued, nowMs)
-    if (place === undefined) {
-      const expected = show(live(history.after(owed ?? 0), nowMs))
-      throw new Violation(
-        'D1 a prefix',
-        `reopened: ${show(contents)} is not the state after ${owed} to ${history.issued} operations, from ${expected} on`,
-      )
-    }
-    this.owed = undefined
-    this.history = new History(live(history.after(place), nowMs))
+    let contents = this.books.contents(db)
+    while (contents === undefined) contents = this.books.contents(db)
+    this.books.adopt(contents, db.stats().lastSequence, this.world.nowMs)
   }
 
-  private get mayFail(): boolean {
-    return this.plan.fault !== undefined && !this.isHealed
-  }
-
-  private async drain(): Promise<void> {
-    await nextTurn()
-    this.world.turn()
-    await nextTurn()
-  }
-
-  /** Lets the machine run until the promise settles. */
-  private async until(promise: Promise<unknown>): Promise<void> {
-    let isDone = false
-    const end = (): void => {
-      isDone = true
-    }
-    promise.then(end, end)
-    for (let turns = 0; !isDone; turns++) {
-      if (turns > TURNS_MAX) throw new Violation('D7 errors are typed', `step ${this.step}: a promise hangs`)
-      await this.drain()
-      this.world.endSync()
-    }
-  }
-
-  private async settle(): Promise<void> {
-    await this.drain()
-    while (this.world.syncsInFlight > 0) {
-      this.world.endSync()
-      await this.drain()
+  private expectNoHandles(when: string): void {
+    const { openHandles } = this.world
+    if (openHandles.length > 0) {
+      throw new Violation('D8 no handle leaks', `${when}: ${openHandles.join(', ')}`)
     }
   }
 
   private async run(step: Step): Promise<void> {
     if (this.db === undefined) this.open()
-    this.stopIfViolated()
+    this.verdict.pass()
+    const { machine, books } = this
     switch (step.do) {
       case 'turn':
-        return this.drain()
+        return machine.drain()
       case 'endSync':
-        await this.drain()
+        await machine.drain()
         this.world.endSync()
-        return this.drain()
+        return machine.drain()
       case 'settle':
-        return this.settle()
+        return machine.settle()
       case 'advance':
         this.world.advance(step.ms)
-        return this.drain()
+        return machine.drain()
       case 'reopen':
-        await this.close()
-        this.stopIfViolated()
-        if (this.mayFail) return this.restart(this.world.disk, this.history.kept)
+        await this.close(step.now)
+        this.verdict.pass()
+        if (machine.mayFail) return this.restart(this.world.disk, books.history.kept)
         // In the same process, which must have given back all that it held.
-        this.owed = this.history.kept
+        books.owed = books.history.kept
         return this.open()
       case 'kill':
-        await this.drain()
-        return this.restart(this.world.disk, this.history.kept)
+        await machine.drain()
+        return this.restart(this.world.disk, books.history.kept)
       case 'cut': {
-        await this.drain()
+        await machine.drain()
         const random = new Random(step.seed)
         const all = [...choices(this.world.disk, 4, random)]
         const disk = crashed(this.world.disk, random.pick(all), random)
-        this.history.kept = this.history.durable
-        return this.restart(disk, this.history.durable)
+        books.history.kept = books.history.durable
+        return this.restart(disk, books.history.durable)
       }
     }
-    if (this.db === undefined) return
+    if (this.db !== undefined) return this.use(this.db, step)
+  }
+
+  /** A step of one who has the store open. */
+  private async use(db: Casky, step: Step): Promise<void> {
+    const { books } = this
     switch (step.do) {
       case 'read':
-        return this.read(this.db)
+        return this.read(db)
       case 'check':
-        return this.check(this.db)
+        return this.check(db)
       case 'expire':
-        await this.db.expire().catch((error) => this.expectTyped('expire', error))
-        return
+        return this.until(db.expire().catch((error) => books.expectTyped('expire', error)))
       case 'rival':
         return this.rival()
+      case 'merge':
+        return this.merge(db, step.abortsAfter)
+      case 'mergeInNoRoom':
+        return this.mergeInNoRoom(db)
+      case 'snapshot':
+        return this.takeGlimpse(db)
+      case 'look':
+        this.glimpses.look()
+        this.glimpses.release()
+        return this.expectNothingHeld(db)
+      case 'reader':
+        return this.reader()
       case 'flush':
-        return this.flush(this.db)
+        return books.flush(db)
       case 'put': {
-        const value = this.valueOf(step.key, step.bytes)
+        const value = books.valueOf(step.key, step.bytes)
         const expiresAtMs = step.ttlMs === undefined ? undefined : this.world.nowMs + step.ttlMs
         const options = step.ttlMs === undefined ? undefined : { ttlMs: step.ttlMs }
-        const { db } = this
-        const change = { key: step.key, value, expiresAtMs }
-        return this.write([change], step.now, {
+        return books.write([{ key: step.key, value, expiresAtMs }], step.now, {
           later: () => db.put(step.key, value, options),
           now: () => db.putSync(step.key, value, options),
         })
       }
-      case 'delete': {
-        const { db } = this
-        return this.write([{ key: step.key, value: undefined, expiresAtMs: undefined }], step.now, {
+      case 'delete':
+        return books.write([{ key: step.key, value: undefined, expiresAtMs: undefined }], step.now, {
           later: () => db.delete(step.key),
           now: () => db.deleteSync(step.key),
         })
-      }
       case 'batch': {
-        const { db } = this
         const changes = step.changes.map(({ key, bytes }) => ({
           key,
-          value: bytes === undefined ? undefined : this.valueOf(key, bytes),
+          value: bytes === undefined ? undefined : books.valueOf(key, bytes),
           expiresAtMs: undefined,
         }))
         const operations = changes.map(({ key, value }) =>
           value === undefined ? ({ type: 'del', key } as const) : ({ type: 'put', key, value } as const),
         )
-        return this.write(changes, step.now, {
+        return books.write(changes, step.now, {
           later: () => db.batch(operations),
           now: () => db.batchSync(operations),
         })
@@ -365,128 +303,101 @@ export class Simulation {
     }
   }
 
-  /** Each value is written once only, so that an old one is never taken for the right one. */
-  private valueOf(key: string, bytes: number): string {
-    const head = `${++this.values}.${key.slice(0, 4)}.`
-    const value = head + String.fromCharCode(97 + (this.values % 26)).repeat(bytes)
-    const known = this.written.get(key) ?? new Set()
-    this.written.set(key, known.add(value))
-    return value
+  /** Begins one, which goes on while the next steps do. */
+  private merge(db: Casky, abortsAfter: number | undefined): void {
+    const controller = new AbortController()
+    if (abortsAfter !== undefined) this.aborts.push({ step: this.step + abortsAfter, controller })
+    db.merge({ signal: controller.signal }).catch((error) => {
+      if (error.code === 'CASKY_CLOSED') return
+      if (error.code === 'CASKY_ABORTED' && abortsAfter !== undefined) return
+      this.books.expectTyped('merge', error)
+    })
   }
 
-  private write(
-    changes: Change[],
-    now: boolean | undefined,
-    run: { later: () => Promise<unknown>; now: () => unknown },
-  ): void {
-    const { history } = this
-    const place = history.issue(changes)
-    const fulfilled = (result: unknown): void => {
-      history.settle(place, 'acknowledged')
-      // A delete that found nothing rests on what was there before it, and vouches for no more.
-      const count = result === false ? history.lastChangeOf(changes[0].key, place) : place + 1
-      history.kept = Math.max(history.kept, count)
-      if (this.trace.settings.sync === 'always') history.durable = Math.max(history.durable, count)
+  /** Refused before anything is written, where there is anything to be merged at all. */
+  private async mergeInNoRoom(db: Casky): Promise<void> {
+    const { world, machine, books } = this
+    // One that is under way asked before.
+    for (let i = 0; i < 100 && db.stats().merges.isRunning; i++) await machine.settle()
+    if (db.stats().merges.isRunning) return
+    world.freeBytes = 10
+    const idsOf = (): string =>
+      db
+        .stats()
+        .segments.map(({ id }) => id)
+        .join()
+    const before = idsOf()
+    const merging = db.merge()
+    await this.until(merging.catch(() => {}))
+    world.freeBytes = Number.MAX_SAFE_INTEGER
+    const [outcome] = await Promise.allSettled([merging])
+    if (outcome.status === 'rejected') {
+      if (outcome.reason.code !== 'CASKY_NO_SPACE') books.expectTyped('a merge in no room', outcome.reason)
+    } else if (outcome.value.recordsRead > 0) {
+      throw new Violation('D7 errors are typed', 'a merge goes on where there is no room for it')
     }
-    const rejected = (error: unknown): void => this.refused(history, place, error)
-    if (now === true) {
-      let result: unknown
-      try {
-        result = run.now()
-      } catch (error) {
-        rejected(error)
-        return
-      }
-      fulfilled(result)
-    } else {
-      run.later().then(fulfilled, rejected)
+    if (!idsOf().startsWith(before)) {
+      throw new Violation(
+        'D7 errors are typed',
+        'a merge that was refused for want of room has changed something',
+      )
     }
   }
 
-  private refused(history: History, place: number, error: unknown): void {
-    const { code } = error as { code?: string }
-    const isExpected = this.mayFail || code === 'CASKY_CLOSED'
-    if (isExpected && code === UNKNOWN) history.settle(place, 'unknown')
-    else if (isExpected && code !== undefined && REFUSED.has(code)) history.settle(place, 'refused')
-    else this.violation ??= new Violation('D7 errors are typed', `a write: ${(error as Error).stack}`)
+  /** Once nobody reads by them any more, segments that were replaced are gone. */
+  private expectNothingHeld(db: Casky): void {
+    if (this.glimpses.count > 0) return
+    const { merges, snapshots } = db.stats()
+    if (merges.isRunning || snapshots.replacedBytes === 0) return
+    throw new Violation('D11 a snapshot stays', `${snapshots.replacedBytes} bytes are held for nobody`)
   }
 
-  private expectTyped(what: string, error: unknown): void {
-    const { code } = error as { code?: string }
-    if (this.mayFail && code?.startsWith('CASKY_') === true) return
-    this.violation ??= new Violation('D7 errors are typed', `${what}: ${(error as Error).stack}`)
+  private async takeGlimpse(db: Casky): Promise<void> {
+    const contents = this.glimpses.take(db, this.books.written.keys(), this.step)
+    if (this.machine.mayFail) await this.machine.drain()
+    if (contents !== undefined) this.expectNow(contents, db, 'a snapshot shows')
   }
 
-  private flush(db: Casky): void {
-    const { history } = this
-    const count = history.issued
-    db.flush().then(
-      () => {
-        history.durable = Math.max(history.durable, count)
-        history.kept = Math.max(history.kept, count)
-      },
-      (error) => {
-        if (error.code !== 'CASKY_CLOSED') this.expectTyped('flush', error)
-      },
-    )
-  }
-
-  private async close(): Promise<void> {
-    const { db, history } = this
+  private async close(isNow?: boolean): Promise<void> {
+    const { db } = this
     if (db === undefined) return
     this.db = undefined
-    let failure: unknown
-    const closing = db.close().then(
-      () => {
-        history.durable = history.issued
-        history.kept = history.issued
-      },
-      (error) => {
-        failure = error
-      },
-    )
-    await this.until(closing)
-    if (failure !== undefined) this.expectTyped('close', failure)
-    if (this.world.openHandles.length > 0) {
-      throw new Violation('D8 no handle leaks', `after close: ${this.world.openHandles.join(', ')}`)
-    }
+    this.glimpses.look()
+    // Looking writes what is pending, and closing is to find something pending too.
+    const isIdle = this.plan.fault === undefined && this.random.chance(0.3) && !db.stats().merges.isRunning
+    await this.books.close(db, isNow, (closing) => this.until(closing))
+    this.glimpses.closed()
+    // A handle stays open as long as a sync through it is under way.
+    if (isNow === true) await this.machine.settle()
+    this.expectNoHandles('after close')
+    // What an error kept from being removed, or what a merge had just replaced, the next open removes.
+    if (!isIdle) return
+    const stray = strayIn(this.world.disk)
+    if (stray.length > 0)
+      throw new Violation('D8 no handle leaks', `after close: ${stray.join(', ')} lie about`)
+  }
+
+  private until(promise: Promise<unknown>): Promise<void> {
+    return this.machine.until(promise, `step ${this.step}`)
   }
 
   /** A new process on what is left of the disk. */
   private restart(disk: SimDisk, owed: number): void {
-    const { nowMs } = this.world
-    this.callsBefore += this.world.calls
-    this.befallen = new Set()
-    this.world.kill()
-    this.world = this.boot(disk, nowMs)
+    this.machine.reboot(disk)
+    this.glimpses.forget()
+    this.aborts = []
     this.db = undefined
-    this.owed = Math.min(owed, this.owed ?? owed)
+    this.books.ended(owed)
     this.open()
   }
 
-  /** undefined where an error was to be expected. */
-  private contents(db: Casky): State | undefined {
-    try {
-      return contentsOf(db)
-    } catch (error) {
-      if (this.mayFail && (error as { code?: string }).code === 'CASKY_IO') return undefined
-      throw new Violation('D3 a crash is no damage', `reading: ${(error as Error).message}`)
-    }
-  }
-
   private async read(db: Casky): Promise<void> {
-    const contents = this.contents(db)
+    const contents = this.books.contents(db)
     const { size } = db
     // Reading writes the group that is filling; where that fails, those who wait for it hear of it a turn later.
-    if (this.mayFail) await this.drain()
-    if (contents === undefined || db.health().poisoned !== undefined) return
-    const { history, world } = this
-    if (history.placeOf(contents, history.issued, history.issued, world.nowMs) === undefined) {
-      throw new Violation(
-        'D0 reads see what was written',
-        `step ${this.step}: ${[...contents.keys()].join(' ')}`,
-      )
-    }
+    if (this.machine.mayFail) await this.machine.drain()
+    if (contents === undefined) return
+    this.expectNow(contents, db, 'it reads')
     const odd = db.stats().segments.find(({ bytes, liveBytes }) => liveBytes > bytes)
     if (odd !== undefined) {
       throw new Violation('D0 reads see what was written', `${odd.path} has more live bytes than bytes`)
@@ -494,12 +405,26 @@ export class Simulation {
     if (size !== contents.size) throw new Violation('D0 reads see what was written', 'size is wrong')
   }
 
+  /** What reads give is the state after all that was issued. */
+  private expectNow(contents: State, db: Casky, what: string): void {
+    const { history } = this.books
+    const isPoisoned = db.health().poisoned !== undefined
+    // Of writes with an unknown outcome any may be shown that all before them are.
+    const from = isPoisoned ? history.kept : history.issued
+    if (history.placeOf(contents, from, history.issued, this.world.nowMs) !== undefined) return
+    const state = isPoisoned ? 'poisoned, ' : ''
+    throw new Violation(
+      'D0 reads see what was written',
+      `step ${this.step}: ${what} ${state}${show(contents)}`,
+    )
+  }
+
   private async check(db: Casky): Promise<void> {
     const checking = db.check()
     await this.until(checking)
-    const report = await checking.catch((error) => this.expectTyped('check', error))
+    const report = await checking.catch((error) => this.books.expectTyped('check', error))
     const [damage] = report?.damage ?? []
-    if (damage !== undefined && !this.mayFail) {
+    if (damage !== undefined && !this.machine.mayFail) {
       throw new Violation(
         'D3 a crash is no damage',
         `check: ${damage.reason} at ${damage.offset} of ${damage.path}`,
@@ -507,13 +432,41 @@ export class Simulation {
     }
   }
 
+  /** One who reads beside the writer, or where there is none: changes nothing, and sees what was acknowledged. */
+  private async reader(): Promise<void> {
+    const { world, books, machine } = this
+    await machine.drain()
+    const { changes, openHandles } = world
+    const { contents, message } = readBeside(world, machine.mayFail)
+    if (world.changes !== changes) {
+      throw new Violation('D9 one writer', `step ${this.step}: a reader changes the disk`)
+    }
+    if (world.openHandles.length !== openHandles.length) {
+      throw new Violation('D8 no handle leaks', `after a reader: ${world.openHandles.join(', ')}`)
+    }
+    if (message !== undefined) throw new Violation('D3 a crash is no damage', `a reader: ${message}`)
+    const { history } = books
+    if (contents === undefined) return
+    if (history.placeOf(contents, history.kept, history.issued, world.nowMs) !== undefined) return
+    throw new Violation('D0 reads see what was written', `step ${this.step}: a reader sees ${show(contents)}`)
+  }
+
   private rival(): void {
     try {
       openSyncOn(this.world.ground, STORE, this.trace.settings).closeSync()
     } catch (error) {
-      if ((error as { code?: string }).code === 'CASKY_LOCKED' || this.mayFail) return
+      if ((error as { code?: string }).code === 'CASKY_LOCKED' || this.machine.mayFail) return
       throw new Violation('D9 one writer', `a second one fails with ${(error as Error).stack}`)
     }
     throw new Violation('D9 one writer', 'a second writer got in')
   }
+}
+
+/** Segments in the directory that the manifest doesn't name. */
+function strayIn(disk: SimDisk): string[] {
+  const store = disk.find(STORE)
+  if (store?.kind !== 'directory') return []
+  const manifest = readManifest(new World(disk, new Random(1)).ground.host, new Kernels(), STORE)
+  const named = new Set(manifest?.segments.map(({ header }) => segmentName(header.id)))
+  return [...store.live.keys()].filter((name) => name.endsWith('.data') && !named.has(name))
 }

@@ -8,6 +8,7 @@ import { kernelsPool } from './pool'
 import type { Random } from './random'
 
 export const STORE = '/store'
+const CLOCK_STEP_MS = 0.01
 
 export type CallKind =
   | 'open'
@@ -24,9 +25,10 @@ export type CallKind =
   | 'remove'
   | 'link'
   | 'syncDirectory'
+  | 'freeBytes'
 
-/** What befalls a call: it fails, or does a share of its work, or both. */
-export type Fault = { code: string; share?: number } | { share: number }
+/** What befalls a call: it fails, or does a share of its work, or both; or does all of it, and is said to have failed. */
+export type Fault = { code: string; share?: number; isDone?: boolean } | { share: number }
 
 export interface Watcher {
   /** Before a call; what it returns befalls the call. */
@@ -68,12 +70,19 @@ const MUTATING = new Set<CallKind>([
 /** One process's view of a disk. */
 export class World {
   nowMs = 1_700_000_000_000
+  private clockMs = 0
   watcher: Watcher = {}
   calls = 0
+  /** Calls that were to change the disk. */
+  changes = 0
+  /** What the system says is free; that there is room shows when something is written. */
+  freeBytes = Number.MAX_SAFE_INTEGER
   /** The process is dead: nothing it does reaches the disk any more. */
   isDead = false
   private readonly handles = new Map<FileHandle, Handle>()
   private lastHandle = 2
+  /** What the call under way is answered with once it has done its work. */
+  private late: Error | undefined
   private timers: Timer[] = []
   private turns: (() => void)[] = []
   private syncs: (() => void)[] = []
@@ -103,6 +112,7 @@ export class World {
   /** Lets the clock run, and what was to happen meanwhile happen. */
   advance(ms: number): void {
     this.nowMs += ms
+    this.clockMs += ms
     const due = this.timers.filter(({ atMs }) => atMs <= this.nowMs).sort((a, b) => a.atMs - b.atMs)
     this.timers = this.timers.filter((timer) => !due.includes(timer))
     for (const { run } of due) run()
@@ -127,6 +137,7 @@ export class World {
   private transfer(kind: 'read' | 'write', path: string, bytes: number): { count: number; code?: string } {
     const fault = this.begin(kind, path)
     if (fault === undefined) return { count: bytes }
+    if ('code' in fault && fault.isDone) return { count: bytes, code: fault.code }
     const share = fault.share ?? ('code' in fault ? 0 : 1)
     // A short count is no error, and makes some progress.
     const least = 'code' in fault ? 0 : 1
@@ -135,13 +146,18 @@ export class World {
   }
 
   private call(kind: CallKind, path: string): void {
+    this.late = undefined
     const fault = this.begin(kind, path)
-    if (fault !== undefined && 'code' in fault) throw systemFailure(fault.code)
+    if (fault === undefined || !('code' in fault)) return
+    const failure = systemFailure(fault.code)
+    if (fault.isDone !== true) throw failure
+    this.late = failure
   }
 
   private begin(kind: CallKind, path: string): Fault | undefined {
     if (this.isDead) throw systemFailure('EKILLED')
     this.calls++
+    if (MUTATING.has(kind)) this.changes++
     kernelsPool.own(this.kernels)
     return this.watcher.before?.(kind, path)
   }
@@ -149,6 +165,9 @@ export class World {
   private done(kind: CallKind, path: string): void {
     if (MUTATING.has(kind)) this.watcher.after?.(kind, path)
     kernelsPool.own(this.kernels)
+    const { late } = this
+    this.late = undefined
+    if (late !== undefined) throw late
   }
 
   private handle(file: FileHandle): Handle {
@@ -191,10 +210,17 @@ export class World {
         const kind = mode === 'create' ? 'create' : 'open'
         this.call(kind, path)
         const file = this.openFile(path, mode)
-        this.done(kind, path)
+        try {
+          this.done(kind, path)
+        } catch (error) {
+          this.handles.delete(file)
+          throw error
+        }
         return file
       },
       close: (file) => {
+        // What is collected after its process has died lets go too late.
+        if (this.isDead) return
         this.handle(file)
         this.handles.delete(file)
       },
@@ -244,11 +270,13 @@ export class World {
         } catch (error) {
           failure = error
         }
+        const { late } = this
+        this.late = undefined
         this.syncs.push(() => {
           // What a sync of the same file has taken meanwhile is not taken twice.
           this.sync(handle, Math.max(0, target - handle.file.settled), failure)
           this.done('sync', handle.path)
-          if (!this.isDead) done(failure ?? null)
+          if (!this.isDead) done(failure ?? late ?? null)
         })
       },
       status: (file) => {
@@ -309,6 +337,10 @@ export class World {
         target.directory.apply({ kind: 'set', name: target.name, node })
         this.done('link', from)
       },
+      // A file system without clones.
+      cloneLater: (_from, _to, done) => {
+        this.turns.push(() => done(systemFailure('ENOTSUP')))
+      },
       remove: (path) => {
         this.call('remove', path)
         const { directory, name } = this.parent(path)
@@ -331,7 +363,36 @@ export class World {
         node.synced()
         this.done('syncDirectory', path)
       },
+      syncDirectoryLater: (path, done) => {
+        const node = this.disk.find(path)
+        if (node?.kind !== 'directory') throw systemFailure('ENOENT')
+        const target = node.applied
+        let failure: unknown
+        try {
+          this.call('syncDirectory', path)
+        } catch (error) {
+          failure = error
+        }
+        const { late } = this
+        this.late = undefined
+        this.syncs.push(() => {
+          // What a sync of the same directory has taken meanwhile is not taken twice.
+          if (failure === undefined) node.synced(Math.max(0, target - node.settled))
+          else node.doubt(this.random)
+          this.done('syncDirectory', path)
+          if (!this.isDead) done(failure ?? late ?? null)
+        })
+      },
+      freeBytes: (path) => {
+        // An error says that there is none.
+        return this.begin('freeBytes', path) === undefined ? this.freeBytes : 0
+      },
       nowMs: () => this.nowMs,
+      // It moves, as work takes its time, and the same in every run.
+      clockMs: () => {
+        this.clockMs += CLOCK_STEP_MS
+        return this.clockMs
+      },
       random: (bytes) => this.random.bytes(bytes),
       later: (delayMs, run) => {
         const timer = { atMs: this.nowMs + delayMs, run }
@@ -340,6 +401,7 @@ export class World {
           this.timers = this.timers.filter((each) => each !== timer)
         }
       },
+      warn: () => {},
       soon: (run) => {
         this.turns.push(run)
       },
