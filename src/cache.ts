@@ -65,6 +65,13 @@ export class BlockCache {
     this.tags[(address - CACHE_AT) / CACHE_BLOCK_BYTES] = segment * BLOCKS_PER_SEGMENT + block
   }
 
+  /** Forgets all blocks of a segment whose slot another will have. */
+  forgetSegment(segment: number): void {
+    for (let way = 0; way < this.tags.length; way++) {
+      if (Math.floor(this.tags[way] / BLOCKS_PER_SEGMENT) === segment) this.tags[way] = NOTHING
+    }
+  }
+
   /** Forgets the block at this address, so that the next read asks the disk again. */
   forget(address: number): void {
     this.tags[Math.floor((address - CACHE_AT) / CACHE_BLOCK_BYTES)] = NOTHING

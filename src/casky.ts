@@ -8,26 +8,42 @@ import {
   RECORD_HEADER_BYTES,
   WRITE_BYTES,
 } from '../assembly/layout'
+import type { BackupReport } from './backup/backup'
+import { Backups } from './backup/backups'
 import { appendAll, type BatchOperation, prepareBatch } from './batch'
+import { type Change, type ChangesOptions, changesOf, type LostChanges } from './changes'
+import { Feeds } from './changes-feed'
 import { type CheckProgress, check } from './check'
 import {
   KeyCodec,
   type KeyEncoding,
   type KeyIn,
-  type KeyOut,
   ValueEncoder,
   type ValueEncoding,
   type ValueIn,
-  type ValueOut,
 } from './encoding'
 import { CaskyError, typed } from './errors'
 import type { HealthReport } from './health'
-import type { Rooms } from './open'
-import { checkNames, expiryOf, type PutOptions, type Settings } from './options'
+import type { MergeProgress, MergeReport } from './merge/merger'
+import { type Rooms, storePath } from './open'
+import {
+  type BackupOptions,
+  backupCall,
+  checkNames,
+  expiryOf,
+  type MergeOptions,
+  type PutOptions,
+  progressAndSignal,
+  type Settings,
+  wholeOption,
+} from './options'
 import { OrderedView } from './ordered'
-import { type RangeOptions, rangeOf } from './range'
+import { Reading, readFrom, type Source } from './reading'
+import { type Snapshot, snapshotOf } from './snapshot'
 import { type Stats, statsOf } from './stats'
-import { describe } from './wording'
+
+/** Parts of the keydir that a sweep goes through before others may run. */
+const SWEPT_AT_ONCE = 64
 
 let construct: (rooms: Rooms, settings: Settings) => Casky<KeyEncoding, ValueEncoding>
 
@@ -39,15 +55,32 @@ export function storeOf<K extends KeyEncoding, V extends ValueEncoding>(
   return construct(rooms, settings) as unknown as Casky<K, V>
 }
 
+/** Reads see what was written, also what no segment holds yet. */
+function sourceOf({ host, kernels, ledger, lookup, pins, reader, writing }: Rooms): Source {
+  return {
+    kernels,
+    reader,
+    lookup,
+    view: (range) => {
+      // What the view points to must stay where it is: the filling group goes to its segment first.
+      writing?.writer.tryCommit()
+      return { view: new OrderedView(ledger.keydir, range, host.nowMs()), unpin: pins.pin() }
+    },
+  }
+}
+
 /**
  * An open store; `open` and `openSync` make one. Reads are synchronous. A write is visible to reads at once, and its
  * promise resolves once it is as durable as the store's `sync` option asks; every error of a call that returns a
  * promise rejects it. After `close` every call fails with CASKY_CLOSED.
  */
-export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'utf8'> {
+export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'utf8'> extends Reading<K, V> {
   readonly #rooms: Rooms
   readonly #keys: KeyCodec
   readonly #values: ValueEncoder
+  readonly #settings: Settings
+  readonly #backups: Backups
+  readonly #feeds = new Feeds()
   #isOpen = true
   #isClosed = false
   #closing: Promise<void> | undefined
@@ -57,9 +90,20 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
   }
 
   private constructor(rooms: Rooms, settings: Settings) {
+    super()
+    const keys = new KeyCodec(settings.keyEncoding)
+    const values = new ValueEncoder(settings.valueEncoding)
+    const source = sourceOf(rooms)
+    const opened = (): Source => {
+      this.#opened()
+      return source
+    }
+    readFrom(this, opened, keys, values)
     this.#rooms = rooms
-    this.#keys = new KeyCodec(settings.keyEncoding)
-    this.#values = new ValueEncoder(settings.valueEncoding)
+    this.#keys = keys
+    this.#values = values
+    this.#settings = settings
+    this.#backups = new Backups(rooms)
   }
 
   /** The store's directory, as an absolute path. */
@@ -208,97 +252,35 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     this.#writing().writer.syncNow()
   }
 
-  // --- reading ---
+  // --- reading, beside what `Reading` has ---
 
-  /** The value of `key`, or undefined. Verified; throws CASKY_CORRUPT, with file, offset and key, where it is damaged. */
-  get(key: KeyIn<K>): ValueOut<V> | undefined {
-    const { kernels, lookup } = this.#opened()
-    const ref = lookup.read(this.#keys.write(kernels, key, KEY_AT))
-    return ref === undefined ? undefined : (this.#values.read(kernels, ref) as ValueOut<V>)
-  }
-
-  /** The values of several keys, in their order, undefined where there is none. */
-  getMany(keys: readonly KeyIn<K>[]): (ValueOut<V> | undefined)[] {
-    if (Array.isArray(keys)) return keys.map((key) => this.get(key))
-    throw new CaskyError('CASKY_INVALID_ARGUMENT', `getMany takes an array of keys, not ${describe(keys)}`, {
-      got: keys,
-    })
-  }
-
-  /** Whether `key` is there and has not expired. Reads no value, so it says nothing about damage. */
-  has(key: KeyIn<K>): boolean {
-    const { kernels, lookup } = this.#opened()
-    return lookup.has(this.#keys.write(kernels, key, KEY_AT))
-  }
-
-  /** When `key` expires, in milliseconds since 1970; undefined where it never does, or where it is not there. */
-  expiresAtMs(key: KeyIn<K>): number | undefined {
-    const { kernels, lookup } = this.#opened()
-    return lookup.expiresAtMs(this.#keys.write(kernels, key, KEY_AT))
-  }
-
-  /** How many entries there are that have not expired. */
-  get size(): number {
-    return this.#opened().lookup.size
-  }
-
-  #view(options: unknown, call: string): { view: OrderedView; skipsDamaged: boolean } {
-    const { host, ledger, writing } = this.#opened()
-    const range = rangeOf(options, this.#keys, call)
-    // What the view points to must stay where it is: the filling group goes to its segment first.
-    writing?.writer.tryCommit()
-    return { view: new OrderedView(ledger.keydir, range, host.nowMs()), skipsDamaged: range.skipsDamaged }
-  }
-
-  #valueAt(view: OrderedView, position: number): ValueOut<V> {
-    const { kernels, reader } = this.#opened()
-    const key = view.keyAt(position)
-    kernels.bytes.set(key, KEY_AT)
-    return this.#values.read(kernels, reader.read(view.placeAt(position), key.length)) as ValueOut<V>
+  /**
+   * A read view of the store as it is now, which stays exact through later writes, deletes, expiry and merges, until it
+   * is released. Taking it costs next to nothing.
+   */
+  snapshot(): Snapshot<K, V> {
+    this.#opened().writing?.writer.tryCommit()
+    return snapshotOf(() => this.#opened(), this.#keys, this.#values)
   }
 
   /**
-   * The entries in a range, in byte order of their keys: a view as of this call, whatever is written meanwhile.
-   * At a damaged entry the iteration throws CASKY_CORRUPT, or goes on with `damaged: 'skip'`.
+   * Every put, delete and batch behind `since`, in the order of their sequence numbers, each once it is acknowledged. To
+   * go on later, give the `sequence` of the last change that you have, of a batch its `lastSequence`; or the `sequence`
+   * of a snapshot. From within a batch, all of it comes again.
+   *
+   * An expiry is no write: the put tells it, as `expiresAtMs`. With `live` it goes on with what is written later, at the
+   * pace of whoever asks, and is done when the store closes. While it is asked, files that a merge has replaced stay as
+   * long as they are needed; a minute without being asked, or the wait for more, lets them go.
+   *
+   * Throws CASKY_FOLDED where a merge has left out what comes next (`expected` is the first `since` that works),
+   * CASKY_CORRUPT where it is damaged: never does it pass over anything. A read-only store tells what it has read; with
+   * `sync: 'always'` (the default) only what was on disk when its writer last said so.
    */
-  entries(options?: RangeOptions<K>): IterableIterator<[KeyOut<K>, ValueOut<V>]> {
-    const { view, skipsDamaged } = this.#view(options, 'entries')
-    return this.#iterate(view, skipsDamaged, (key, position) => [key, this.#valueAt(view, position)])
-  }
-
-  /** As `entries`, keys only: reads no disk, and lists damaged entries too. */
-  keys(options?: RangeOptions<K>): IterableIterator<KeyOut<K>> {
-    const { view } = this.#view(options, 'keys')
-    return this.#iterate(view, false, (key) => key)
-  }
-
-  /** As `entries`, values only. */
-  values(options?: RangeOptions<K>): IterableIterator<ValueOut<V>> {
-    const { view, skipsDamaged } = this.#view(options, 'values')
-    return this.#iterate(view, skipsDamaged, (_key, position) => this.#valueAt(view, position))
-  }
-
-  [Symbol.iterator](): IterableIterator<[KeyOut<K>, ValueOut<V>]> {
-    return this.entries()
-  }
-
-  *#iterate<T>(
-    view: OrderedView,
-    skipsDamaged: boolean,
-    take: (key: KeyOut<K>, position: number) => T,
-  ): Generator<T, undefined> {
-    for (let position = 0; position < view.length; position++) {
-      this.#opened()
-      let item: T
-      try {
-        item = take(this.#keys.fromBytes(view.keyAt(position).slice()) as KeyOut<K>, position)
-      } catch (error) {
-        if (skipsDamaged && error instanceof CaskyError && error.code === 'CASKY_CORRUPT') continue
-        throw error
-      }
-      yield item
-    }
-    return undefined
+  changes(options: ChangesOptions & { damaged: 'skip' }): AsyncIterableIterator<Change<K, V> | LostChanges>
+  changes(options?: ChangesOptions): AsyncIterableIterator<Change<K, V>>
+  changes(options?: ChangesOptions): AsyncIterableIterator<unknown> {
+    const opened = (): Rooms => this.#opened()
+    return changesOf(opened, this.#feeds, this.#keys, this.#values, this.#settings, options)
   }
 
   // --- looking after it ---
@@ -307,7 +289,47 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
   async expire(): Promise<number> {
     const { host, kernels, ledger, writing } = this.#opened()
     writing?.writer.tryCommit()
-    return ledger.sweep(kernels, host.nowMs())
+    const nowMs = host.nowMs()
+    let swept = 0
+    for (let part = 0; ; part++) {
+      const count = ledger.sweep(kernels, part, nowMs)
+      if (count === false) return swept
+      swept += count
+      if (part % SWEPT_AT_ONCE === 0) await new Promise<void>((resolve) => host.soon(resolve))
+      // Closed meanwhile: then there is nothing left to sweep.
+      if (!this.#isOpen) return swept
+    }
+  }
+
+  /**
+   * Gives back the space of what was overwritten or deleted, or has expired, while reads and writes go on. Resolves
+   * once it is on disk, with what was done. Rejects with CASKY_NO_SPACE, and has changed nothing, where there is no
+   * room for the copies; with CASKY_ABORTED by `signal`, when what was finished stays.
+   */
+  async merge(options?: MergeOptions): Promise<MergeReport> {
+    const { merger } = this.#writing()
+    const given = checkNames(options, ['maxBytesPerSecond', 'onProgress', 'signal'], 'merge')
+    const { onProgress, signal } = progressAndSignal<MergeProgress>(given)
+    const maxBytesPerSecond = wholeOption(given, 'maxBytesPerSecond', 0, 0, Number.MAX_SAFE_INTEGER, 'bytes')
+    return merger.merge({ maxBytesPerSecond, onProgress, signal })
+  }
+
+  /** Another name of `merge`, as LevelDB's users know it. */
+  compact(options?: MergeOptions): Promise<MergeReport> {
+    return this.merge(options)
+  }
+
+  /**
+   * Copies the store as it is now into a directory of backups, from which `restore` makes a store again, while reads,
+   * writes and merges go on: by second names for its files, or clones, where the file system has them. Resolves once
+   * all of it is on disk and was read back, with what was done. Rejects with CASKY_EXISTS where the directory holds
+   * anything else, with CASKY_NOT_FOUND where there is no such backup to add to, with CASKY_CORRUPT where the store is
+   * damaged; no failure leaves a backup, or harms one that was there.
+   */
+  async backup(directory: string, options?: BackupOptions): Promise<BackupReport> {
+    this.#writing()
+    const call = backupCall(options)
+    return this.#backups.run(storePath(directory, 'a backup'), call)
   }
 
   stats(): Stats {
@@ -323,9 +345,10 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
 
   /** Verifies every byte of the store, and returns what `health` then says. Reads and writes go on meanwhile. */
   async check(options?: { onProgress?: (progress: CheckProgress) => void }): Promise<HealthReport> {
-    const { host, catalog, health, manifest, writing } = this.#opened()
+    const { host, catalog, health, manifest, pins, writing } = this.#opened()
     const { onProgress } = checkNames(options, ['onProgress'], 'check')
     writing?.writer.tryCommit()
+    const unpin = pins.pin()
     try {
       for (const progress of check(host, catalog, health, manifest)) {
         if (typeof onProgress === 'function') onProgress(progress)
@@ -334,6 +357,8 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
       }
     } catch (error) {
       throw typed('check the store', catalog.directory, error)
+    } finally {
+      unpin()
     }
     return health.report()
   }
@@ -345,6 +370,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
   close(): Promise<void> {
     if (this.#closing === undefined) {
       this.#isOpen = false
+      this.#feeds.wake()
       this.#closing = this.#close()
     }
     return this.#closing
@@ -352,12 +378,23 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
 
   async #close(): Promise<void> {
     try {
+      this.#stop()
+      await this.#backups.ended()
+      await this.#rooms.writing?.jobs.ended()
       await this.#rooms.writing?.writer.close()
+      this.#rooms.writing?.caretaker.close()
     } finally {
       // Unless closeSync has overtaken it.
       if (!this.#isClosed) this.#release()
       this.#isClosed = true
     }
+  }
+
+  /** Ends what the store does by itself, at once. */
+  #stop(): void {
+    this.#backups.stop()
+    this.#rooms.writing?.merger.stop()
+    this.#rooms.writing?.caretaker.stop()
   }
 
   #release(): void {
@@ -374,9 +411,12 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     if (this.#isClosed) return
     this.#isClosed = true
     this.#isOpen = false
+    this.#feeds.wake()
     this.#closing ??= Promise.resolve()
     try {
+      this.#stop()
       this.#rooms.writing?.writer.closeNow()
+      this.#rooms.writing?.caretaker.close()
     } finally {
       this.#release()
     }

@@ -5,7 +5,6 @@ import {
   FLAG_JOINED_TO_PREVIOUS,
   KIND_DELETE,
   KIND_PUT,
-  KIND_SEAL,
   READ_AT,
   READ_BYTES,
   RECORD_HEADER_BYTES,
@@ -18,13 +17,13 @@ import { readFully, tryRemove, writeFully } from './io'
 import { Kernels } from './kernels'
 import type { ManifestEntry } from './manifest'
 import {
-  encodeSealValue,
+  encodeCopiesSeal,
   encodeSegmentHeader,
   type RecordFields,
   recordBytes,
   recordFields,
   recordSeed,
-  SEAL_VALUE_BYTES,
+  SEAL_BYTES,
   SEGMENT_BYTES_MAX,
   SEGMENT_HEADER_BYTES,
   type SegmentHeader,
@@ -246,24 +245,9 @@ export class SegmentCopy {
   }
 
   private writeSeal(lastSequence: number): void {
-    const { kernels, header, records, bytes } = this
-    const at = OUT_AT + RECORD_HEADER_BYTES
-    encodeSealValue(kernels.view, at, records, bytes, lastSequence)
-    const counted = lastSequence - header.firstSequence
-    invariant(counted <= SEQUENCE_OFFSET_MAX, 'a seal counts from the first of its segment')
-    const seed = recordSeed(header.salt, bytes)
-    kernels.call.encodeRecord(
-      OUT_AT,
-      KIND_SEAL,
-      0,
-      SEAL_VALUE_BYTES,
-      counted,
-      this.host.nowMs(),
-      0,
-      bytes,
-      seed,
-    )
-    this.write(OUT_AT, recordBytes(0, SEAL_VALUE_BYTES, false))
+    const { host, kernels, header, records, bytes } = this
+    encodeCopiesSeal(kernels, OUT_AT, header, { records, bytes, lastSequence }, host.nowMs())
+    this.write(OUT_AT, SEAL_BYTES)
   }
 
   /** Has the record in the read area, and what follows it; returns its address. */

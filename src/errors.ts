@@ -15,6 +15,7 @@ export type CaskyErrorCode =
   | 'CASKY_CLOSED'
   | 'CASKY_READ_ONLY'
   | 'CASKY_CORRUPT' // damaged data
+  | 'CASKY_FOLDED' // a merge has left out changes that were asked for
   | 'CASKY_POISONED' // an earlier sync failed; reopen the store
   | 'CASKY_NO_SPACE'
   | 'CASKY_MEMORY'

@@ -10,6 +10,8 @@ import type { FileHandle, Host } from './host/host'
 import { readFully } from './io'
 import type { Kernels } from './kernels'
 import { type Manifest, type ManifestEntry, readManifest } from './manifest'
+import { keepOriginals } from './originals'
+import { lastSequenceOffset, sealAtEnd } from './salt'
 import { isSameSegment, readSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
 
 /** How one that holds data is reported. */
@@ -108,6 +110,36 @@ export class Leftovers {
     return origin !== undefined && this.isPresent(origin)
   }
 
+  /**
+   * Whether a finished copy of a segment's end holds what that segment has lost since. A power cut leaves it so before
+   * the copy is named, and then nobody was shown what is in it; but so does an older manifest that was put back, and
+   * then it was. Nothing on disk tells the two apart.
+   */
+  isOnlyCopy(file: UnnamedSegment): boolean {
+    const header = file.bytes <= SEGMENT_HEADER_BYTES ? undefined : this.headerOf(file.path)
+    const { copies, previous } = header ?? {}
+    if (header === undefined || copies === undefined || previous?.id !== copies.segmentId) return false
+    const origin = this.manifest.segments.find((entry) => entry.header.id === copies.segmentId)?.header
+    if (origin === undefined) return false
+    const { host, kernels } = this
+    const { path, bytes } = file
+    const last = this.reading(
+      path,
+      (opened) => sealAtEnd(host, kernels, opened, bytes, header.salt)?.lastSequence,
+    )
+    // Without a seal it was never finished.
+    if (last === undefined) return false
+    const originPath = join(this.directory, segmentName(origin.id))
+    const found = this.reading(originPath, (opened) => {
+      const { bytes: fileBytes } = host.status(opened)
+      const decidedBytes = undefined
+      const fromBytes = previous.bytes
+      const target = { file: opened, path: originPath, salt: origin.salt, fileBytes, decidedBytes, fromBytes }
+      return origin.firstSequence + lastSequenceOffset(host, kernels, target)
+    })
+    return found !== undefined && found < last
+  }
+
   private areAllPresent(): boolean {
     this.allPresent ??= this.manifest.segments.every((entry) => this.isPresent(entry))
     return this.allPresent
@@ -122,10 +154,14 @@ export class Leftovers {
   }
 
   private headerOf(path: string): SegmentHeader | undefined {
+    return this.reading(path, (file) => readSegmentHeader(this.host, this.kernels, file, path).header)
+  }
+
+  private reading<T>(path: string, read: (file: FileHandle) => T): T | undefined {
     try {
       const file = this.host.open(path, 'read')
       try {
-        return readSegmentHeader(this.host, this.kernels, file, path).header
+        return read(file)
       } finally {
         this.host.close(file)
       }
@@ -137,7 +173,10 @@ export class Leftovers {
   }
 }
 
-/** Removes what a crash left behind; refuses a store with an unnamed segment that may hold data of its own. */
+/**
+ * Removes what a crash left behind, and keeps aside what of it may be the only copy of something; refuses a store with
+ * an unnamed segment that holds data of its own.
+ */
 export function removeLeftovers(host: Host, kernels: Kernels, directory: string, manifest: Manifest): void {
   const leftovers = new Leftovers(host, kernels, directory, manifest)
   const unnamed = unnamedSegments(host, directory, manifest)
@@ -149,6 +188,8 @@ export function removeLeftovers(host: Host, kernels: Kernels, directory: string,
       { path: full.path },
     )
   }
+  const only = unnamed.filter((file) => leftovers.isOnlyCopy(file)).map(({ name }) => name)
+  if (only.length > 0) keepOriginals(host, directory, only)
   const paths = unnamed.map(({ path }) => path)
   const next = join(directory, MANIFEST_NEXT)
   if (host.inspect(next)?.kind === 'file') paths.push(next)

@@ -1,25 +1,34 @@
 // From a path to an open store, step by step: lock, manifest, recovery. Each step that may take long yields.
 import { BlockCache } from './cache'
-import { Catalog } from './catalog'
-import { CaskyError, ioError, systemCode } from './errors'
+import { Caretaker } from './caretaker'
+import { Catalog, type Segment } from './catalog'
+import { checkSegments } from './check'
+import { CaskyError, ioError, isCaskyError, systemCode } from './errors'
 import { isOwnName, join, MANIFEST, parentOf, resolve, segmentIdOf } from './files'
 import { Health } from './health'
 import type { Beacon } from './host/beacon'
 import type { Host } from './host/host'
 import type { Evidence } from './host/machine'
 import { syncNames, syncPath } from './io'
+import { Jobs } from './jobs'
 import { Kernels } from './kernels'
 import { Ledger } from './ledger'
 import { removeLeftovers, reportUnnamed } from './leftovers'
 import { acquireLock, type Lock, type LockWait } from './lock'
-import { directoryIdentity, Log } from './log'
+import { Log } from './log'
 import { Lookup } from './lookup'
 import { type Manifest, publishManifest, readManifest, SECRET_BYTES } from './manifest'
 import type { Memtable } from './memtable'
+import { Merger } from './merge/merger'
+import { Pace } from './merge/pace'
 import type { Settings } from './options'
+import { Pins } from './pins'
+import { directoryIdentity, Publisher } from './publisher'
 import { Reader } from './reader'
 import { type OpenProgress, type RecoveryReport, recover } from './recovery'
 import { SEGMENT_HEADER_BYTES, STORE_ID_BYTES } from './segment'
+import { inTurns } from './steps'
+import { manifestStamp } from './survey'
 import { Writer } from './writer'
 
 /** Everything an open store is made of. */
@@ -35,7 +44,15 @@ export interface Rooms {
   manifest: Manifest
   recovery: RecoveryReport
   /** undefined where the store was opened read-only */
-  writing: { lock: Lock; log: Log; writer: Writer } | undefined
+  writing:
+    | { lock: Lock; log: Log; writer: Writer; jobs: Jobs; merger: Merger; caretaker: Caretaker }
+    | undefined
+  /** Who still reads from segments that a merge may replace. */
+  pins: Pins
+  /** Those that were not released. */
+  snapshots: Set<{ readonly sequence: number; readonly takenAtMs: number }>
+  /** The sequence number of the last write. */
+  lastSequence(): number
 }
 
 export type OpenStep = LockWait | OpenProgress
@@ -48,7 +65,7 @@ export function* openSteps(
 ): Generator<OpenStep, Rooms, Evidence> {
   const directory = storePath(path)
   prepareDirectory(host, directory, settings)
-  if (settings.readOnly) return yield* openRooms(host, directory, settings, undefined)
+  if (settings.readOnly) return yield* openBeside(host, directory, settings)
   const lock = yield* acquireLock(host, beacon, directory)
   try {
     return yield* openRooms(host, directory, settings, lock)
@@ -58,9 +75,34 @@ export function* openSteps(
   }
 }
 
-export function storePath(path: unknown): string {
+/** A writer may merge or rotate while the segments are read, and what is missing then was never lost. */
+const ATTEMPTS = 5
+
+function* openBeside(host: Host, directory: string, settings: Settings): Generator<OpenProgress, Rooms> {
+  const kernels = new Kernels()
+  for (let attempt = 1; ; attempt++) {
+    const stamp = manifestStamp(host, kernels, directory)
+    let rooms: Rooms | undefined
+    let failure: unknown
+    try {
+      rooms = yield* openRooms(host, directory, settings, undefined)
+      if (rooms.health.damage.length === 0) return rooms
+    } catch (error) {
+      if (!isCaskyError(error) || error.code !== 'CASKY_CORRUPT') throw error
+      failure = error
+    }
+    if (attempt < ATTEMPTS && manifestStamp(host, kernels, directory) !== stamp) {
+      rooms?.catalog.closeFiles()
+      continue
+    }
+    if (rooms === undefined) throw failure
+    return rooms
+  }
+}
+
+export function storePath(path: unknown, of = 'a store'): string {
   if (typeof path !== 'string' || path === '' || path.includes('\0')) {
-    throw new CaskyError('CASKY_INVALID_PATH', 'the path of a store is a string that names a directory', {
+    throw new CaskyError('CASKY_INVALID_PATH', `the path of ${of} is a string that names a directory`, {
       expected: 'string',
       got: path,
     })
@@ -133,7 +175,7 @@ export function listOrUndefined(host: Host, directory: string): string[] | undef
 }
 
 // May not be read, or has nothing that could be pending.
-const NOT_TO_BE_SYNCED = new Set(['EACCES', 'EPERM', 'EROFS'])
+export const NOT_TO_BE_SYNCED = new Set(['EACCES', 'EPERM', 'EROFS'])
 
 /**
  * Makes the names of a directory and of all above it durable. Which of them this process has made doesn't matter: one
@@ -153,7 +195,7 @@ function syncWayTo(host: Host, directory: string): void {
 }
 
 /** Makes the directory and those above it. */
-function makeDirectories(host: Host, directory: string): void {
+export function makeDirectories(host: Host, directory: string): void {
   try {
     const missing = [directory]
     for (let above = parentOf(directory); host.inspect(above) === undefined; above = parentOf(above)) {
@@ -183,7 +225,8 @@ function* openRooms(
   const catalog = new Catalog(host, directory)
   const health = new Health()
   const ledger = new Ledger(catalog)
-  const rooms = { host, kernels, catalog, ledger, health, cache }
+  const pins = new Pins()
+  const rooms = { host, kernels, catalog, ledger, health, cache, pins }
   try {
     const found = readManifest(host, kernels, directory)
     // Looked at again under the lock: another process may have been first.
@@ -198,21 +241,59 @@ function* openRooms(
     const lookupOf = (memtable: Memtable | undefined) =>
       new Lookup({ host, kernels, ledger, reader }, memtable)
     if (lock === undefined)
-      return { ...rooms, reader, lookup: lookupOf(undefined), manifest, recovery, writing: undefined }
-    const lastSequence = lastSequenceOf(catalog)
+      return {
+        ...rooms,
+        reader,
+        lookup: lookupOf(undefined),
+        manifest,
+        recovery,
+        writing: undefined,
+        snapshots: new Set(),
+        lastSequence: () => lastSequenceOf(catalog),
+      }
     // The manifest may have its name in memory only, from a process that died before it synced the directory.
     catalog.withHandles(() => syncNames(host, directory))
     catalog.withHandles(() => removeLeftovers(host, kernels, directory, manifest))
     const { maxSegmentBytes, sync } = settings
     const identity = directoryIdentity(host, directory)
+    const publisher = new Publisher({ host, kernels, catalog, health, manifest, identity })
     const log = new Log(
-      { host, kernels, catalog, ledger, health, manifest, maxSegmentBytes, identity },
-      lastSequence,
+      { host, kernels, catalog, health, ledger, publisher, maxSegmentBytes },
+      lastSequenceOf(catalog),
     )
     catalog.withHandles(() => secureTail(log, host, catalog))
     const writer = new Writer({ host, kernels, ledger, health, log, sync })
     const lookup = lookupOf(writer.memtable)
-    return { ...rooms, reader, lookup, manifest, recovery, writing: { lock, log, writer } }
+    const jobs = new Jobs()
+    const care = {
+      ...rooms,
+      manifest,
+      isWriting: () => log.writtenBytes > 0,
+      flush: () => writer.flush(),
+      pace: () => new Pace(host, 0),
+      sweep: (part: number, nowMs: number) => ledger.sweep(kernels, part, nowMs),
+    }
+    const caretaker = new Caretaker(care, jobs, recovery)
+    const merging = {
+      ...rooms,
+      publisher,
+      maxSegmentBytes,
+      certify: () => writer.certify(),
+      endSegment: () => writer.endSegment(),
+      onMerged: () => caretaker.consider(),
+      examine: (segment: Segment) =>
+        inTurns(checkSegments({ host, kernels: new Kernels(), health }, catalog, [segment]), host.soon),
+    }
+    const merger = new Merger(merging, settings.merge, jobs)
+    log.onSegmentEnd = () => {
+      merger.consider()
+      caretaker.consider()
+    }
+    merger.consider()
+    caretaker.consider()
+    const writing = { lock, log, writer, jobs, merger, caretaker }
+    const lastSequence = (): number => log.nextSequence - 1
+    return { ...rooms, reader, lookup, manifest, recovery, writing, snapshots: new Set(), lastSequence }
   } catch (error) {
     catalog.closeFiles()
     throw error

@@ -1,6 +1,10 @@
 // What callers may pass, checked before anything is done: unknown names are refused with a guess at the right one.
+import type { BackupCall, BackupProgress } from './backup/backup'
+import type { RestoreCall, RestoreProgress } from './backup/restore'
 import type { KeyEncoding, ValueEncoding } from './encoding'
 import { CaskyError } from './errors'
+import type { MergeProgress } from './merge/merger'
+import { MERGE_DEFAULTS, type MergePolicy, type MergeSettings } from './merge/policy'
 import type { OpenProgress } from './recovery'
 import { describe, guess } from './wording'
 import type { SyncMode } from './writer'
@@ -26,11 +30,48 @@ export interface OpenOptions<K extends KeyEncoding = KeyEncoding, V extends Valu
   strict?: boolean
   /** A segment ends before it grows past this. 4 KiB to 2 GiB, in bytes; default 256 MiB. */
   maxSegmentBytes?: number
+  /**
+   * When dead bytes are given back by themselves (see `MergePolicy` for the units and defaults); false: only when
+   * `merge()` is called.
+   */
+  merge?: MergePolicy | false
   /** Memory for recently read blocks, used as reads come. 0 (none) to 2 GiB, in bytes; default 64 MiB. */
   cacheBytes?: number
   /** Called with how far opening has come. */
   onProgress?: (progress: OpenProgress) => void
   /** Aborts an asynchronous open. */
+  signal?: AbortSignal
+}
+
+export interface MergeOptions {
+  /** Reads and writes at most so many bytes a second; default 0: as many as there are. */
+  maxBytesPerSecond?: number
+  /** Called with how far it has come. */
+  onProgress?: (progress: MergeProgress) => void
+  /** Aborts it; what was finished stays. */
+  signal?: AbortSignal
+}
+
+export interface BackupOptions {
+  /**
+   * Adds to the backups that are in the directory, only what is new since the one with this sequence number, or the
+   * latest. Without it a full backup is made, in a directory that is empty or not there yet.
+   */
+  since?: number | 'latest'
+  /** Reads and writes at most so many bytes a second; default 0: as many as there are. */
+  maxBytesPerSecond?: number
+  /** Called with how far it has come. */
+  onProgress?: (progress: BackupProgress) => void
+  /** Aborts it; then there is no such backup. */
+  signal?: AbortSignal
+}
+
+export interface RestoreOptions {
+  /** Which backup, by its sequence number; the latest where none is given. */
+  sequence?: number
+  /** Called with how far it has come. */
+  onProgress?: (progress: RestoreProgress) => void
+  /** Aborts it; then there is no store. */
   signal?: AbortSignal
 }
 
@@ -43,6 +84,7 @@ export interface Settings {
   errorIfExists: boolean
   strict: boolean
   maxSegmentBytes: number
+  merge: MergeSettings | undefined
   cacheBytes: number
   onProgress: ((progress: OpenProgress) => void) | undefined
   signal: AbortSignal | undefined
@@ -62,6 +104,7 @@ const OPEN_NAMES = [
   'errorIfExists',
   'strict',
   'maxSegmentBytes',
+  'merge',
   'cacheBytes',
   'onProgress',
   'signal',
@@ -165,6 +208,54 @@ function valueEncodingOption(options: Record<string, unknown>): ValueEncoding {
   return oneOf<'utf8' | 'bytes' | 'json'>(options, 'valueEncoding', ['utf8', 'bytes', 'json'])
 }
 
+const MERGE_NAMES = Object.keys(MERGE_DEFAULTS)
+const OF_MERGE = "option 'merge'"
+
+function ratioOption(options: Record<string, unknown>, name: string, fallback: number): number {
+  const value = options[name]
+  if (value === undefined) return fallback
+  if (typeof value !== 'number' || !(value > 0 && value <= 1))
+    throw invalid(name, 'a number above 0 and up to 1', value)
+  return value
+}
+
+function windowOption(options: Record<string, unknown>): readonly [number, number] {
+  const value = options.windowHours
+  if (value === undefined) return MERGE_DEFAULTS.windowHours
+  const isHour = (hour: unknown): boolean => Number.isInteger(hour) && Number(hour) >= 0 && Number(hour) <= 24
+  if (!Array.isArray(value) || value.length !== 2 || !value.every(isHour) || value[0] === value[1])
+    throw invalid('windowHours', 'two different whole hours from 0 to 24, such as [2, 5]', value)
+  return [value[0], value[1]]
+}
+
+function mergeOption(options: Record<string, unknown>): MergeSettings | undefined {
+  const value = options.merge
+  if (value === false) return undefined
+  if (value !== undefined && (typeof value !== 'object' || value === null || Array.isArray(value)))
+    throw invalid('merge', 'false or an object', value)
+  const policy = checkNames(value, MERGE_NAMES, OF_MERGE)
+  const bytes = (name: keyof MergeSettings, min: number): number =>
+    wholeOption(policy, name, MERGE_DEFAULTS[name] as number, min, Number.MAX_SAFE_INTEGER, 'bytes')
+  const { triggerDeadRatio, triggerSmallSegments, deadRatio } = MERGE_DEFAULTS
+  return {
+    triggerDeadRatio: ratioOption(policy, 'triggerDeadRatio', triggerDeadRatio),
+    triggerDeadBytes: bytes('triggerDeadBytes', 1),
+    triggerSmallSegments: wholeOption(
+      policy,
+      'triggerSmallSegments',
+      triggerSmallSegments,
+      2,
+      1000,
+      'segments',
+    ),
+    deadRatio: ratioOption(policy, 'deadRatio', deadRatio),
+    deadBytes: bytes('deadBytes', 1),
+    smallBytes: bytes('smallBytes', 0),
+    windowHours: windowOption(policy),
+    maxBytesPerSecond: bytes('maxBytesPerSecond', 0),
+  }
+}
+
 export function progressAndSignal<P>({ onProgress, signal }: Record<string, unknown>): {
   onProgress: ((progress: P) => void) | undefined
   signal: AbortSignal | undefined
@@ -174,6 +265,23 @@ export function progressAndSignal<P>({ onProgress, signal }: Record<string, unkn
   if (signal !== undefined && !(signal instanceof AbortSignal))
     throw invalid('signal', 'an AbortSignal', signal)
   return { onProgress: onProgress as ((progress: P) => void) | undefined, signal }
+}
+
+function sequenceOption(options: Record<string, unknown>, name: string): number | undefined {
+  if (options[name] === undefined) return undefined
+  return wholeOption(options, name, 0, 0, Number.MAX_SAFE_INTEGER, 'writes')
+}
+
+export function backupCall(given: unknown): BackupCall {
+  const options = checkNames(given, ['since', 'maxBytesPerSecond', 'onProgress', 'signal'], 'backup')
+  const since = options.since === 'latest' ? 'latest' : sequenceOption(options, 'since')
+  const maxBytesPerSecond = wholeOption(options, 'maxBytesPerSecond', 0, 0, Number.MAX_SAFE_INTEGER, 'bytes')
+  return { since, maxBytesPerSecond, ...progressAndSignal<BackupProgress>(options) }
+}
+
+export function restoreCall(given: unknown): RestoreCall {
+  const options = checkNames(given, ['sequence', 'onProgress', 'signal'], 'restore')
+  return { sequence: sequenceOption(options, 'sequence'), ...progressAndSignal<RestoreProgress>(options) }
 }
 
 export function openSettings(given: unknown): Settings {
@@ -187,6 +295,7 @@ export function openSettings(given: unknown): Settings {
     createIfMissing: booleanOption(options, 'createIfMissing', true),
     errorIfExists: booleanOption(options, 'errorIfExists', false),
     strict: booleanOption(options, 'strict', false),
+    merge: mergeOption(options),
     maxSegmentBytes: wholeOption(options, 'maxSegmentBytes', 256 * MIB, 4 * KIB, 2 * GIB, 'bytes'),
     cacheBytes: wholeOption(options, 'cacheBytes', 64 * MIB, 0, 2 * GIB, 'bytes'),
     onProgress,

@@ -21,8 +21,8 @@ export class OrderedView {
   private order = new Uint32Array(0)
   private readonly place: Place = emptyPlace()
 
-  /** Takes from the keydir what is in range and has not expired by `nowMs`. */
-  constructor(keydir: Keydir, range: Range, nowMs: number) {
+  /** Takes from a keydir what is in range and has not expired by `nowMs`. */
+  constructor(keydir: Pick<Keydir, 'forEach'>, range: Range, nowMs: number) {
     if (range.limit === 0) return
     keydir.forEach((place, keys, at, keyBytes) => {
       if (place.expiresAtMs !== undefined && place.expiresAtMs <= nowMs) return

@@ -19,9 +19,9 @@ import type { Kernels } from './kernels'
 import { type ScanTarget, SegmentScan } from './scanner'
 import {
   decodeSealValue,
-  recordBytes,
   recordFields,
   recordSeed,
+  SEAL_BYTES,
   SEGMENT_HEADER_BYTES,
   type Seal,
 } from './segment'
@@ -30,7 +30,6 @@ import {
 const SEARCH_BYTES = 0x1_0000
 /** Bytes to run backwards over at most: a file that is made to look like records must not take for ever. */
 const WORK_BYTES_MAX = 0x400_0000
-const SEAL_BYTES = recordBytes(0, SEAL_VALUE_BYTES, false)
 const CRC_BYTES = 4
 const POLYNOMIAL = 0xedb8_8320
 

@@ -47,6 +47,7 @@ const COPIES_SEGMENT_ID_AT = 88
 const CRC_AT = 92
 const FLAG_PREVIOUS_SEALED = 1
 const FLAG_COPIES = 2
+const FLAG_FOLDED = 4
 
 export interface SegmentHeader {
   storeId: Uint8Array
@@ -67,6 +68,8 @@ export interface CopyOrigin {
   generation: number
   /** The segment that they were copied from; 0 where there were several. */
   segmentId: number
+  /** A merge's: of what was there, the records that hid nothing and were hidden by others are left out. */
+  isFolded?: boolean | undefined
 }
 
 export function encodeSegmentHeader(kernels: Kernels, header: SegmentHeader): Uint8Array {
@@ -81,7 +84,8 @@ export function encodeSegmentHeader(kernels: Kernels, header: SegmentHeader): Ui
   writeU64(view, CREATED_AT, header.createdAtMs)
   writeU64(view, FIRST_SEQUENCE_AT, header.firstSequence)
   view.setUint32(PREVIOUS_ID_AT, previous.id, true)
-  const flags = (previous.isSealed ? FLAG_PREVIOUS_SEALED : 0) | (copies === undefined ? 0 : FLAG_COPIES)
+  const copied = copies === undefined ? 0 : FLAG_COPIES | (copies.isFolded === true ? FLAG_FOLDED : 0)
+  const flags = (previous.isSealed ? FLAG_PREVIOUS_SEALED : 0) | copied
   view.setUint32(FLAGS_AT, flags, true)
   writeU64(view, PREVIOUS_BYTES_AT, previous.bytes)
   writeU64(view, PREVIOUS_LAST_SEQUENCE_AT, previous.lastSequence)
@@ -108,6 +112,7 @@ export function decodeSegmentHeader(
   const origin = {
     generation: readU64(view, COPIES_GENERATION_AT),
     segmentId: view.getUint32(COPIES_SEGMENT_ID_AT, true),
+    isFolded: (flags & FLAG_FOLDED) !== 0 ? true : undefined,
   }
   return {
     header: {
@@ -218,6 +223,23 @@ export function encodeSealValue(
   view.setUint32(at, records, true)
   view.setUint32(at + 4, bytes, true)
   writeU64(view, at + 8, lastSequence)
+}
+
+export const SEAL_BYTES = recordBytes(0, SEAL_VALUE_BYTES, false)
+
+/** Encodes at `at` the seal of a segment of copies, all of which is on disk. */
+export function encodeCopiesSeal(
+  kernels: Kernels,
+  at: number,
+  header: SegmentHeader,
+  { records, bytes, lastSequence }: Seal,
+  nowMs: number,
+): void {
+  encodeSealValue(kernels.view, at + RECORD_HEADER_BYTES, records, bytes, lastSequence)
+  const counted = lastSequence - header.firstSequence
+  invariant(counted <= 0xffff_ffff, 'a seal counts from the first of its segment')
+  const seed = recordSeed(header.salt, bytes)
+  kernels.call.encodeRecord(at, KIND_SEAL, 0, SEAL_VALUE_BYTES, counted, nowMs, 0, bytes, seed)
 }
 
 export interface Seal {

@@ -14,3 +14,12 @@ export function* retold<P, Q, T>(steps: Generator<P, T>, tell: (progress: P) => 
     if (!isOver) steps.return(undefined as never)
   }
 }
+
+/** Takes the steps one by one, and lets others run in between; `soon` has something done once the event loop has turned. */
+export async function inTurns<T>(steps: Generator<unknown, T>, soon: (run: () => void) => void): Promise<T> {
+  for (;;) {
+    const step = steps.next()
+    if (step.done === true) return step.value
+    await new Promise<void>((resolve) => soon(resolve))
+  }
+}

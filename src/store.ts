@@ -1,4 +1,5 @@
 // The ways in: open a store, look at its log, check or repair it, on this machine's host.
+import { Restore, type RestoreReport } from './backup/restore'
 import { type Casky, storeOf } from './casky'
 import type { CheckProgress } from './check'
 import { type DumpedRecord, dump as dumpOn } from './dump'
@@ -8,9 +9,9 @@ import { type Beacon, nodeBeacon } from './host/beacon'
 import type { Host } from './host/host'
 import type { Evidence } from './host/machine'
 import { nodeHost } from './host/node'
-import type { LockWait } from './lock'
-import { openSteps } from './open'
-import { type OpenOptions, openSettings } from './options'
+import { acquireLockAsync, type LockWait } from './lock'
+import { makeDirectories, openSteps, storePath } from './open'
+import { type OpenOptions, openSettings, type RestoreOptions, restoreCall } from './options'
 import type { RepairProgress, RepairReport } from './repair'
 import {
   type CheckOptions,
@@ -176,4 +177,36 @@ export async function repairOn(
 ): Promise<RepairReport> {
   const settings = upkeepOptions<RepairProgress>(options, 'repair')
   return await drive(ground, repairSteps(ground.host, ground.beacon, path), settings, 'the repair', path)
+}
+
+/**
+ * Makes a store of a backup that `db.backup` has made, in a directory that is empty or not there yet, and proves that
+ * it is what the store was then: every byte, every entry, the last sequence number. Takes the latest, or the one with
+ * `sequence`. Throws CASKY_EXISTS where there is anything in `target`, CASKY_NOT_FOUND where there is no such backup,
+ * CASKY_CORRUPT where it is damaged; no failure leaves a store. One that was interrupted can be run again.
+ */
+export function restore(from: string, target: string, options?: RestoreOptions): Promise<RestoreReport> {
+  return restoreOn(NODE, from, target, options)
+}
+
+export async function restoreOn(
+  { host, beacon }: Ground,
+  from: string,
+  target: string,
+  options: RestoreOptions | undefined,
+): Promise<RestoreReport> {
+  const call = restoreCall(options)
+  const directory = storePath(target)
+  try {
+    const steps = new Restore(host, storePath(from, 'a backup'), directory, call)
+    makeDirectories(host, directory)
+    const lock = await acquireLockAsync(host, beacon, directory)
+    try {
+      return await steps.run()
+    } finally {
+      lock.release()
+    }
+  } catch (error) {
+    throw typed('restore a backup', directory, error)
+  }
 }

@@ -11,7 +11,15 @@ import { emptyPlace, Keydir } from '../src/keydir/keydir'
 import { encodeManifest, publishManifest, readManifest } from '../src/manifest'
 import { freshStore } from './support/folders'
 import { failure, groundWith, openSyncWith, openWith, systemError } from './support/ground'
-import { contentsOf, flipBit, killedCopy, overwrite, recordsOf, segmentsOf } from './support/stores'
+import {
+  contentsOf,
+  flipBit,
+  forgetCaches,
+  killedCopy,
+  overwrite,
+  recordsOf,
+  segmentsOf,
+} from './support/stores'
 
 const KIB_3 = 'x'.repeat(3000)
 
@@ -220,6 +228,7 @@ describe('opening', () => {
       bytes[at - 1] ^= 1
     }
     writeFileSync(segment, bytes)
+    forgetCaches(path)
     const reader = openSync(path, { readOnly: true })
     const { damage } = reader.health()
     expect(damage.length).toBe(1001)

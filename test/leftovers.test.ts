@@ -20,7 +20,7 @@ import { type Manifest, publishManifest, readManifest } from '../src/manifest'
 import type { CopyOrigin } from '../src/segment'
 import { freshStore } from './support/folders'
 import { failure } from './support/ground'
-import { contentsOf, overwrite, segmentsOf } from './support/stores'
+import { contentsOf, killedCopy, overwrite, segmentsOf } from './support/stores'
 
 const kernels = new Kernels()
 
@@ -152,6 +152,52 @@ describe('copies of a change that was not finished', () => {
     const file = addCopy(path, 4, { generation, segmentId })
     rmSync(nameOf(path, 2))
     await isRefused(path, file)
+  })
+})
+
+describe('the copy of an end, under the manifest from before it was made', () => {
+  /** What a kill left of a and b, its end copied to segment 2; and then the manifest from before is put back. */
+  function copiedEnd(): { path: string; origin: string; copy: string } {
+    const made = freshStore()
+    const db = openSync(made)
+    db.putSync('a', 'a')
+    db.putSync('b', 'b')
+    const path = killedCopy(made)
+    db.closeSync()
+    const older = readFileSync(join(path, 'MANIFEST'))
+    openSync(path).closeSync()
+    writeFileSync(join(path, 'MANIFEST'), older)
+    return { path, origin: nameOf(path, 1), copy: nameOf(path, 2) }
+  }
+
+  test('is made anew where the origin still has it', () => {
+    const { path } = copiedEnd()
+    const sound = { entries: new Map([...ABC].filter(([key]) => key !== 'c')), damage: 0, tornTails: 0 }
+    expect(contentsOf(path)).toEqual(sound)
+    openSync(path, { strict: true }).closeSync()
+    expect(contentsOf(path)).toEqual(sound)
+  })
+
+  test.each([
+    ['shorter by one byte', (bytes: Buffer) => bytes.subarray(0, -1)],
+    ['zeroed behind', (bytes: Buffer) => bytes.fill(0, bytes.length - 8)],
+    ['a flipped bit', (bytes: Buffer) => bytes.fill(bytes[bytes.length - 1] ^ 1, bytes.length - 1)],
+  ])('is kept aside where the origin has lost it: %s', (_what, change) => {
+    const { path, origin, copy } = copiedEnd()
+    writeFileSync(origin, change(readFileSync(origin)))
+    const copied = readFileSync(copy)
+    // A crash may have left it so, too, which is no damage.
+    openSync(path, { strict: true }).closeSync()
+    expect(contentsOf(path)).toMatchObject({ entries: new Map([['a', 'a']]), damage: 0 })
+    expect(readFileSync(join(path, 'damaged-1', '0000000002.data'))).toEqual(copied)
+  })
+
+  test('is removed where it was never finished', () => {
+    const { path, origin, copy } = copiedEnd()
+    writeFileSync(origin, readFileSync(origin).subarray(0, -1))
+    writeFileSync(copy, readFileSync(copy).subarray(0, -1))
+    openSync(path, { strict: true }).closeSync()
+    expect(existsSync(join(path, 'damaged-1'))).toBe(false)
   })
 })
 

@@ -9,6 +9,7 @@ import {
   append,
   contentsOf,
   flipBit,
+  forgetCaches,
   killedCopy,
   overwrite,
   recordsOf,
@@ -485,6 +486,7 @@ describe('opening', () => {
     db.putSync('small', Buffer.from('1'))
     db.closeSync()
     flipBit(segmentsOf(path)[0], 5_000_000 * 8)
+    forgetCaches(path)
     const reader = openSync(path, { valueEncoding: 'bytes' })
     expect(reader.health().damage.length).toBe(1)
     expect(await failure(() => reader.get('large'))).toMatchObject({ code: 'CASKY_CORRUPT' })

@@ -2,15 +2,19 @@
 import { Command } from 'commander'
 import { version } from '../../package.json'
 import type { Cli, Run } from './cli'
+import { defineBackup } from './commands/backup'
 import { defineCheck } from './commands/check'
 import { defineDel } from './commands/del'
 import { defineDump } from './commands/dump'
+import { defineExpire } from './commands/expire'
 import { defineExport } from './commands/export'
 import { defineGet } from './commands/get'
 import { defineImport } from './commands/import'
 import { defineList } from './commands/list'
+import { defineMerge } from './commands/merge'
 import { definePut } from './commands/put'
 import { defineRepair } from './commands/repair'
+import { defineRestore } from './commands/restore'
 import { defineStats } from './commands/stats'
 
 const EXIT_CODES = `
@@ -57,7 +61,11 @@ export function defineProgram(cli: Cli, initial: number): CaskyProgram {
     defineDump,
     defineCheck,
     defineRepair,
+    defineBackup,
+    defineRestore,
     defineStats,
+    defineMerge,
+    defineExpire,
   ]
   for (const define of commands) define(program, run, cli)
   return { program, outcome: () => exitCode }

@@ -11,7 +11,8 @@ export type Store = Casky<'bytes', 'bytes'>
 const BYTES = { keyEncoding: 'bytes', valueEncoding: 'bytes' } as const
 /** Works beside a live writer, and makes nothing. */
 export const TO_READ = { ...BYTES, readOnly: true } as const
-export const TO_WRITE = BYTES
+/** Merges only where it is told to: most commands are over at once. */
+export const TO_WRITE = { ...BYTES, merge: false } as const
 
 /** Opens the store, runs `use` on it and closes it, whatever comes. */
 export async function withStore<K extends KeyEncoding, V extends ValueEncoding>(

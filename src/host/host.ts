@@ -35,14 +35,28 @@ export interface Host {
   rename(from: string, to: string): void
   /** A second name for the same file; fails where `to` is taken. Lasting once its directory is synced. */
   link(from: string, to: string): void
+  /**
+   * A second file that shares the first one's bytes until either is written to; fails where the file system can't, or
+   * `to` is taken. Off the event loop's thread; `done` is called later, never within the call.
+   */
+  cloneLater(from: string, to: string, done: (error: unknown) => void): void
   remove(path: string): void
   /** On return the directory's names are on disk. */
   syncDirectory(path: string): void
+  /** As `syncDirectory`, off the event loop's thread; `done` is called later, never within the call. */
+  syncDirectoryLater(path: string, done: (error: unknown) => void): void
+  /** What a process may still write to the file system that holds a path. */
+  freeBytes(path: string): number
 
+  /** The time of day, in whole milliseconds; it may jump. */
   nowMs(): number
+  /** For durations: counts from anywhere, with a fraction, and never runs back. */
+  clockMs(): number
   random(bytes: number): Uint8Array
   /** Calls `run` after `delayMs`; does not keep the process alive. Returns a function that cancels. */
   later(delayMs: number, run: () => void): () => void
+  /** Has the runtime show a warning to whoever runs the process. */
+  warn(message: string): void
   /** Calls `run` once the event loop has turned. */
   soon(run: () => void): void
 }

@@ -1,10 +1,15 @@
 // The host on Node, Deno and Bun: the only file that imports node:fs.
 import { randomFillSync } from 'node:crypto'
 import * as fs from 'node:fs'
+import { performance } from 'node:perf_hooks'
 import { setImmediate, setTimeout } from 'node:timers'
 import type { Host } from './host'
 
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants
+const { COPYFILE_EXCL, COPYFILE_FICLONE_FORCE } = fs.constants
+const CLONE_ONLY = COPYFILE_EXCL | COPYFILE_FICLONE_FORCE
+// Deno copies where it is asked to clone or to fail.
+const CLONES_ARE_COPIES = 'Deno' in globalThis
 const NO_LINK = O_NOFOLLOW ?? 0
 // Opening a fifo would wait for another process; with this it returns, and turns out to be no regular file.
 const NO_WAIT = O_NONBLOCK ?? 0
@@ -65,6 +70,10 @@ export const nodeHost: Host = {
   },
   rename: (from, to) => fs.renameSync(from, to),
   link: (from, to) => fs.linkSync(from, to),
+  cloneLater: (from, to, done) => {
+    if (CLONES_ARE_COPIES) setImmediate(done, Object.assign(new Error('no clones'), { code: 'ENOTSUP' }))
+    else fs.copyFile(from, to, CLONE_ONLY, done)
+  },
   remove: (path) => fs.unlinkSync(path),
   syncDirectory: (path) => {
     if (process.platform === 'win32') return
@@ -79,12 +88,33 @@ export const nodeHost: Host = {
   },
 
   nowMs: () => Math.trunc(Date.now()),
+  syncDirectoryLater: (path, done) => {
+    const end = (error: unknown): void => {
+      const { code } = (error ?? {}) as { code?: string }
+      done(code !== undefined && NO_DIRECTORY_SYNC.has(code) ? null : error)
+    }
+    if (process.platform === 'win32') {
+      setImmediate(end, null)
+      return
+    }
+    fs.open(path, O_RDONLY, (failure, file) => {
+      if (failure !== null) end(failure)
+      else fs.fsync(file, (error) => fs.close(file, () => end(error)))
+    })
+  },
+  freeBytes: (path) => {
+    const { bavail, bsize } = fs.statfsSync(path)
+    return bavail * bsize
+  },
+
+  clockMs: () => performance.now(),
   random: (bytes) => randomFillSync(new Uint8Array(bytes)),
   later: (delayMs, run) => {
     const timer = setTimeout(run, delayMs)
     timer.unref()
     return () => clearTimeout(timer)
   },
+  warn: (message) => process.emitWarning(message, 'CaskyWarning'),
   soon: (run) => {
     setImmediate(run)
   },

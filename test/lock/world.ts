@@ -211,6 +211,7 @@ function hostOf(world: World, { setup, rounds }: Contender, call: Call): Host {
         if (!world.files.delete(path)) fail('ENOENT')
       }),
     nowMs: () => 1_000,
+    clockMs: () => 1_000,
     random: (bytes) => new Uint8Array(bytes).fill(Number.parseInt(setup.token, 16) + 4 * rounds + tokens++),
   }
   return known as Host

@@ -1,5 +1,5 @@
 // Stores made for tests, and ways to hurt them.
-import { cpSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { cpSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openSync } from '../../src/index'
 import { freshStore } from './folders'
@@ -62,5 +62,12 @@ export function contentsOf(directory: string): {
     return { entries, damage: health.damage.length, tornTails: health.tornTails.length }
   } finally {
     db.closeSync()
+  }
+}
+
+/** Removes the checkpoint and the hints, so that the next open reads all of the log. */
+export function forgetCaches(directory: string): void {
+  for (const name of readdirSync(directory)) {
+    if (name === 'CHECKPOINT' || name.endsWith('.hint')) rmSync(join(directory, name))
   }
 }
