@@ -1,9 +1,11 @@
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
+import type { Host } from '../src/host/host'
+import { nodeHost } from '../src/host/node'
 import { open, openSync } from '../src/index'
 import { Random } from './sim/random'
 import { freshStore } from './support/folders'
-import { failure } from './support/ground'
+import { failure, groundWith, openSyncWith, systemError } from './support/ground'
 import { contentsOf, flipBit, killedCopy, segmentsOf } from './support/stores'
 
 const never = { sync: 'never', merge: false } as const
@@ -280,8 +282,67 @@ describe('merge', () => {
     await again.close()
   })
 
+  test('that can not read back what it wrote leaves no key behind: the next one goes on from there', async () => {
+    const path = freshStore()
+    let isArmed = false
+    let readsToFail = 0
+    const host: Partial<Host> = {
+      rename: (from, to) => {
+        nodeHost.rename(from, to)
+        if (isArmed && to.endsWith('MANIFEST')) readsToFail = 1
+      },
+      read: (file, into, at, bytes, position) => {
+        if (readsToFail-- === 1) throw systemError('EIO')
+        return nodeHost.read(file, into, at, bytes, position)
+      },
+    }
+    const db = openSyncWith(groundWith(host), path, { ...never, cacheBytes: 0, maxSegmentBytes: 50_000 })
+    for (let i = 0; i < 2000; i++) db.put(`key ${i % 500}`, `value ${i} ${'x'.repeat(40)}`)
+    const expected = new Map(db.entries())
+    await db.flush()
+    // The seal of the last segment changes the manifest first.
+    await db.merge()
+    for (let i = 0; i < 200; i++) db.put(`key ${i}`, `newer ${i}`)
+    for (let i = 0; i < 200; i++) expected.set(`key ${i}`, `newer ${i}`)
+    db.flushSync()
+    const merging = db.merge()
+    // Behind the manifest that ends the segment that is written to.
+    await new Promise((resolve) => setImmediate(resolve))
+    isArmed = true
+    const error = await failure(() => merging)
+    isArmed = false
+    expect(error).toMatchObject({ code: 'CASKY_IO' })
+    expect(new Map(db.entries())).toEqual(expected)
+    await db.merge()
+    expect(new Map(db.entries())).toEqual(expected)
+    await db.close()
+    expect(entriesIn(path)).toEqual(expected)
+  })
+
+  test('aborted, it leaves what it had finished', async () => {
+    const path = freshStore()
+    const fill = openSync(path, { ...never, maxSegmentBytes: 50_000 })
+    for (let i = 0; i < 20_000; i++) fill.put(`key ${i % 1000}`, `value ${i} ${'x'.repeat(60)}`)
+    const expected = new Map(fill.entries())
+    await fill.close()
+    for (let turns = 0; turns < 30; turns++) {
+      const db = openSync(path, { ...never, maxSegmentBytes: 50_000 })
+      for (let i = 0; i < 900; i++) db.put(`key ${i}`, `value ${turns} ${i} ${'x'.repeat(60)}`)
+      for (let i = 0; i < 900; i++) expected.set(`key ${i}`, `value ${turns} ${i} ${'x'.repeat(60)}`)
+      const control = new AbortController()
+      const merging = db.merge({ signal: control.signal }).catch((error) => error.code)
+      for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve))
+      control.abort()
+      const outcome = await merging
+      if (typeof outcome === 'string') expect(outcome).toBe('CASKY_ABORTED')
+      await db.merge()
+      expect(new Map(db.entries())).toEqual(expected)
+      await db.close()
+    }
+    expect(entriesIn(path)).toEqual(expected)
+  })
+
   test('says so, and changes nothing, where there is no room', async () => {
-    const { groundWith, openSyncWith } = await import('./support/ground')
     const path = freshStore()
     const db = openSyncWith(groundWith({ freeBytes: () => 1000 }), path, {
       ...never,

@@ -101,6 +101,8 @@ export class Merger {
   private cancelTimer: (() => void) | undefined
   /** Damage was met in them; they stay as they are. */
   private readonly spoiled = new Set<Segment>()
+  /** Whose keys were not pointed to the copies yet, since that has failed. */
+  private readonly unmoved: { run: MergeRun; merged: Segment; segments: readonly Segment[] }[] = []
   /** Replaced, and perhaps still read from. */
   private readonly replaced = new Set<Segment>()
 
@@ -176,6 +178,7 @@ export class Merger {
       this.check(undefined)
       this.stats.isRunning = true
       try {
+        await this.moveAll()
         return await work()
       } catch (error) {
         throw typed('merge', this.rooms.catalog.directory, error)
@@ -295,14 +298,30 @@ export class Merger {
         runs.splice(i + 1, 0, ...parts.filter((part) => isUseful(part, catalog.segments)))
       }
       if (outcome.isDone) {
+        if (merged === undefined) this.retire(segments)
+        else this.unmoved.push({ run, merged, segments })
         report.recordsWritten += outcome.recordsWritten
         report.recordsExpired += outcome.recordsExpired
         report.bytesWritten += outcome.bytesWritten
         report.freedBytes += sizeOf(segments) - outcome.bytesWritten
         if (merged !== undefined) fresh.add(merged)
-        this.retire(segments)
+        await this.moveAll()
       }
       if (damaged === undefined) bytesDone += sizeOf(segments)
+    }
+  }
+
+  /** Whatever ends a merge early, what its manifest names is not merged again before the keys point to it. */
+  private async moveAll(): Promise<void> {
+    for (let next = this.unmoved[0]; next !== undefined; next = this.unmoved[0]) {
+      this.run = next.run
+      try {
+        await next.run.move(next.merged, () => this.check(undefined))
+      } finally {
+        this.run = undefined
+      }
+      this.unmoved.shift()
+      this.retire(next.segments)
     }
   }
 

@@ -104,6 +104,7 @@ export class MergeRun {
     this.nowMs = rooms.host.nowMs()
   }
 
+  /** Up to the change of the manifest; `move` must follow, before the next merge looks at what it wrote. */
   async execute(): Promise<RunOutcome> {
     try {
       return await this.merge()
@@ -155,7 +156,6 @@ export class MergeRun {
       return this.outcome({})
     }
     const merged = await this.publish(output, entry)
-    if (merged !== undefined) await this.move(merged)
     return this.outcome({ merged, isDone: true, bytesWritten: merged?.bytes ?? 0 })
   }
 
@@ -378,8 +378,12 @@ export class MergeRun {
     }
   }
 
-  /** Points the keys to the copies. What was overwritten meanwhile stays where it is. */
-  private async move(merged: Segment): Promise<void> {
+  /**
+   * Points the keys to the copies. What was overwritten meanwhile stays where it is. Where that fails it may be done
+   * again; until it is done, the keydir points to segments that the manifest doesn't name, and they must stay. `check`
+   * throws where the store is closed.
+   */
+  async move(merged: Segment, check: () => void): Promise<void> {
     const { ledger } = this.rooms
     const { words, bytes } = this.kernels
     const source = this.openSource(merged)
@@ -405,7 +409,7 @@ export class MergeRun {
           ledger.move(low, words[word + ROW_HASH_HIGH], bytes, keyAt, keyBytes, from, to)
         }
         if (this.pace.isDue) await this.pace.rest()
-        this.check()
+        check()
       }
     } finally {
       this.closeSource()
