@@ -39,6 +39,15 @@ const POOL: Change[] = [
 
 /** Buffers so small that a few hundred bytes fill them. */
 const SMALL_ROOMS: Change[] = [
+  {
+    file: 'src/caretaker.ts',
+    find: 'HINT_SEGMENT_BYTES_MIN = 0x1_0000',
+    replace: 'HINT_SEGMENT_BYTES_MIN = 300',
+  },
+  { file: 'src/caretaker.ts', find: 'LOG_BYTES_MIN = 0x4_0000', replace: 'LOG_BYTES_MIN = 500' },
+  { file: 'src/caretaker.ts', find: 'LOG_BYTES_MAX = 0x200_0000', replace: 'LOG_BYTES_MAX = 2500' },
+  // The keydir of a simulated store is mostly room.
+  { file: 'src/caretaker.ts', find: 'keydir.memoryBytes / 2', replace: 'keydir.count' },
   { file: 'assembly/layout.ts', find: 'WRITE_BYTES = 0x4_0000', replace: 'WRITE_BYTES = 3000' },
   { file: 'assembly/layout.ts', find: 'READ_BYTES = 0x8_0000', replace: 'READ_BYTES = 700' },
   {

@@ -303,20 +303,15 @@ export const MUTANTS: Mutant[] = [
     'if (this.mustEndBatch) output.endBatch()',
     '',
   ]),
-  mutant('a merged segment forgets the one before its inputs', 'repair', [
-    'src/merge/run.ts',
-    'previous: first.previous,',
-    'previous: { id: 0, bytes: 0, lastSequence: 0, isSealed: false },',
-  ]),
   mutant('keys go on pointing to what a merge has replaced', 'merge', [
-    'src/merge/run.ts',
-    'if (merged !== undefined) await this.move(merged)',
+    'src/merge/merger.ts',
+    'await next.run.move(next.merged, () => this.check(undefined))',
     '',
   ]),
   mutant('a merge removes its inputs before the keys have moved', 'merge', [
-    'src/merge/run.ts',
-    'if (merged !== undefined) await this.move(merged)',
-    'for (const { path } of this.plan.segments) this.rooms.host.remove(path)\n    if (merged !== undefined) await this.move(merged)',
+    'src/merge/merger.ts',
+    'await next.run.move(next.merged, () => this.check(undefined))',
+    'for (const { path } of next.segments) this.rooms.host.remove(path)\n        await next.run.move(next.merged, () => this.check(undefined))',
   ]),
   mutant('a merge that was given up leaves its output', 'merge', [
     'src/merge/output.ts',

@@ -50,6 +50,8 @@ export class Simulation {
   private midwaysSeen = 0
   private db: Casky | undefined
   private step = 0
+  /** Merges that were asked for, and are not over. */
+  private mergesAsked = 0
 
   constructor(
     private readonly trace: Trace,
@@ -307,19 +309,23 @@ export class Simulation {
   private merge(db: Casky, abortsAfter: number | undefined): void {
     const controller = new AbortController()
     if (abortsAfter !== undefined) this.aborts.push({ step: this.step + abortsAfter, controller })
-    db.merge({ signal: controller.signal }).catch((error) => {
-      if (error.code === 'CASKY_CLOSED') return
-      if (error.code === 'CASKY_ABORTED' && abortsAfter !== undefined) return
-      this.books.expectTyped('merge', error)
-    })
+    this.mergesAsked++
+    db.merge({ signal: controller.signal })
+      .catch((error) => {
+        if (error.code === 'CASKY_CLOSED') return
+        if (error.code === 'CASKY_ABORTED' && abortsAfter !== undefined) return
+        this.books.expectTyped('merge', error)
+      })
+      .finally(() => this.mergesAsked--)
   }
 
   /** Refused before anything is written, where there is anything to be merged at all. */
   private async mergeInNoRoom(db: Casky): Promise<void> {
     const { world, machine, books } = this
     // One that is under way asked before.
-    for (let i = 0; i < 100 && db.stats().merges.isRunning; i++) await machine.settle()
-    if (db.stats().merges.isRunning) return
+    const isMerging = () => db.stats().merges.isRunning || this.mergesAsked > 0
+    for (let i = 0; i < 100 && isMerging(); i++) await machine.settle()
+    if (isMerging()) return
     world.freeBytes = 10
     const idsOf = (): string =>
       db

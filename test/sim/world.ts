@@ -273,6 +273,8 @@ export class World {
         const { late } = this
         this.late = undefined
         this.syncs.push(() => {
+          // Of a call that failed otherwise.
+          this.late = undefined
           // What a sync of the same file has taken meanwhile is not taken twice.
           this.sync(handle, Math.max(0, target - handle.file.settled), failure)
           this.done('sync', handle.path)
@@ -376,6 +378,8 @@ export class World {
         const { late } = this
         this.late = undefined
         this.syncs.push(() => {
+          // Of a call that failed otherwise.
+          this.late = undefined
           // What a sync of the same directory has taken meanwhile is not taken twice.
           if (failure === undefined) node.synced(Math.max(0, target - node.settled))
           else node.doubt(this.random)
