@@ -5,7 +5,7 @@ import { CaskyError, invariant, ioError } from './errors'
 import type { Health } from './health'
 import type { TimeHistogram } from './histogram'
 import type { FileHandle, Host } from './host/host'
-import { tryRemove, writeFully } from './io'
+import { clearName, tryRemove, writeFully } from './io'
 import type { Kernels } from './kernels'
 import {
   encodeSealValue,
@@ -42,8 +42,7 @@ export function createSegmentFile(
   const { header, path } = segment
   let file: FileHandle | undefined
   try {
-    // A name that the manifest doesn't know is left from a crash in this very place.
-    if (host.inspect(path)?.kind === 'file') host.remove(path)
+    clearName(host, path)
     file = host.open(path, 'create')
     const bytes = encodeSegmentHeader(kernels, header)
     writeFully(host, file, bytes, 0, bytes.length, 0)

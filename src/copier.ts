@@ -1,8 +1,6 @@
 // Copies records, each of them verified, into a segment of its own. Nothing is served from it, and it is garbage after
 // a crash, until a manifest names it.
 import {
-  FLAG_JOINED_TO_NEXT,
-  FLAG_JOINED_TO_PREVIOUS,
   KIND_DELETE,
   KIND_PUT,
   READ_AT,
@@ -19,6 +17,7 @@ import type { ManifestEntry } from './manifest'
 import {
   encodeCopiesSeal,
   encodeSegmentHeader,
+  JOINED,
   type RecordFields,
   recordBytes,
   recordFields,
@@ -54,7 +53,6 @@ export interface Tombstone {
 // The copy has kernels of its own and scans nothing with them, so where a scan would read is its buffer.
 const OUT_AT = SCAN_AT
 const OUT_BYTES = 0x10_0000
-const JOINED = FLAG_JOINED_TO_PREVIOUS | FLAG_JOINED_TO_NEXT
 const SEQUENCE_OFFSET_MAX = 0xffff_ffff
 
 export class SegmentCopy {

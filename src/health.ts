@@ -91,6 +91,11 @@ export class Health {
     } else if (total.places > known.places) Object.assign(known, total)
   }
 
+  /** Whether damage is known in this file. */
+  isDamaged(path: string): boolean {
+    return this.listedOfFile.has(path)
+  }
+
   addTornTail(tail: TornTail): void {
     const place = `tail ${tail.offset} ${tail.bytes} ${tail.path}`
     if (this.known.has(place)) return

@@ -75,6 +75,11 @@ export function syncPath(host: Host, path: string, doing: string): void {
   }
 }
 
+/** Takes a name for what is about to be made: one that no manifest knows is left from a crash in this very place. */
+export function clearName(host: Host, path: string): void {
+  if (host.inspect(path)?.kind === 'file') host.remove(path)
+}
+
 /** Removes what no manifest names; what can't be removed is found, and removed, by the next open. */
 export function tryRemove(host: Host, path: string): void {
   try {

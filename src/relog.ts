@@ -25,7 +25,7 @@ import { SegmentCopy } from './copier'
 import { type CaskyError, ioError } from './errors'
 import { join, segmentName } from './files'
 import type { Host } from './host/host'
-import { syncNames, tryRemove } from './io'
+import { clearName, syncNames, tryRemove } from './io'
 import { Kernels } from './kernels'
 import type { Ledger } from './ledger'
 import type { ManifestEntry } from './manifest'
@@ -219,10 +219,9 @@ function movePlaces(
   }
 }
 
-/** A name that the manifest doesn't know is left from a crash in this very place. */
 function removeLeftover(host: Host, path: string): void {
   try {
-    if (host.inspect(path)?.kind === 'file') host.remove(path)
+    clearName(host, path)
   } catch (cause) {
     throw ioError('remove what a crash left behind', path, cause)
   }

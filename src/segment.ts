@@ -2,6 +2,8 @@
 // (docs/FORMAT.md, "Segment" and "Record").
 import {
   FLAG_EXPIRES,
+  FLAG_JOINED_TO_NEXT,
+  FLAG_JOINED_TO_PREVIOUS,
   KIND_DELETE,
   KIND_MARKER,
   KIND_MASK,
@@ -170,6 +172,9 @@ export function recordSeed(salt: number, offset: number): number {
 export function recordBytes(keyBytes: number, valueBytes: number, expires: boolean): number {
   return RECORD_HEADER_BYTES + (expires ? RECORD_EXPIRY_BYTES : 0) + keyBytes + valueBytes
 }
+
+/** The flags by which the records of a batch hold together. */
+export const JOINED = FLAG_JOINED_TO_PREVIOUS | FLAG_JOINED_TO_NEXT
 
 export type RecordKind = 'put' | 'delete' | 'marker' | 'seal'
 const KIND_NAMES: Record<number, RecordKind> = {

@@ -169,8 +169,7 @@ export class Merger {
   }
 
   private readonly mayMerge = (segment: Segment): boolean => {
-    if (this.spoiled.has(segment)) return false
-    return !this.rooms.health.damage.some(({ path }) => path === segment.path)
+    return !this.spoiled.has(segment) && !this.rooms.health.isDamaged(segment.path)
   }
 
   private queue<T>(work: () => Promise<T>): Promise<T> {

@@ -16,7 +16,7 @@ import {
 } from '../../assembly/layout'
 import { CaskyError, invariant, ioError } from '../errors'
 import type { FileHandle, Host } from '../host/host'
-import { readFully, tryRemove, writeFully } from '../io'
+import { clearName, readFully, tryRemove, writeFully } from '../io'
 import type { Kernels } from '../kernels'
 import type { ManifestEntry } from '../manifest'
 import {
@@ -71,8 +71,7 @@ export class MergeOutput {
   ) {
     const bytes = encodeSegmentHeader(kernels, header)
     try {
-      // A name that the manifest doesn't know is left from a crash in this very place.
-      if (host.inspect(path)?.kind === 'file') host.remove(path)
+      clearName(host, path)
       this.file = host.open(path, 'create')
       writeFully(host, this.file, bytes, 0, bytes.length, 0)
     } catch (cause) {

@@ -31,13 +31,12 @@ import type { Ledger } from '../ledger'
 import type { ManifestEntry } from '../manifest'
 import type { Publisher } from '../publisher'
 import { SegmentScan } from '../scanner'
-import { recordBytes, type SegmentHeader } from '../segment'
+import { JOINED, recordBytes, type SegmentHeader } from '../segment'
 import { MERGE_WINDOW_BYTES, MergeOutput, type MergeSource } from './output'
 import type { Pace } from './pace'
 
 const TABLE = SCAN_TABLE_AT / 4
 const TWO_32 = 0x1_0000_0000
-const JOINS = FLAG_JOINED_TO_PREVIOUS | FLAG_JOINED_TO_NEXT
 /** Keys looked up together, so that their cache misses overlap. */
 const TOUCH_AT_ONCE = 64
 
@@ -279,11 +278,10 @@ export class MergeRun {
     const marks = this.kernels.words[TABLE + ROW_KIND]
     // A delete takes no more room than a window.
     if ((marks & ROW_BURIED) !== 0) {
-      output.bury(source, offset, marks & JOINS)
+      output.bury(source, offset, marks & JOINED)
       return true
     }
-    const isWhole = await output.copyLarge(source, offset, marks & 0xff)
-    return isWhole
+    return output.copyLarge(source, offset, marks & 0xff)
   }
 
   /** Marks those rows whose records are to be kept; returns how many, or FOUND_DAMAGE. */
@@ -368,7 +366,7 @@ export class MergeRun {
     }
     if (fate !== 0) {
       const joins = (this.keepsOfBatch ? FLAG_JOINED_TO_PREVIOUS : 0) | (joinsNext ? FLAG_JOINED_TO_NEXT : 0)
-      words[word + ROW_KIND] = (kind & ~JOINS) | joins | fate
+      words[word + ROW_KIND] = (kind & ~JOINED) | joins | fate
       this.keepsOfBatch = true
       this.lastKept = word
     } else if (joinsPrevious && !joinsNext && this.keepsOfBatch) {

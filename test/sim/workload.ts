@@ -135,6 +135,12 @@ function batch(random: Random, draw: Draw): Step {
   return { do: 'batch', changes, now: isNow(random) }
 }
 
+/** Deletes all that there can be, so that a merge finds nothing to keep. */
+function clear(random: Random): Step {
+  const keys = Array.from({ length: 7 }, (_, i) => `k${i}`)
+  return { do: 'batch', changes: [...keys, LONG_KEY].map((key) => ({ key })), now: isNow(random) }
+}
+
 function isNow(random: Random): true | undefined {
   return random.chance(0.15) || undefined
 }
@@ -148,6 +154,7 @@ const STEPS: [usual: number, merging: number, make: Make][] = [
   [32, 26, put],
   [8, 9, remove],
   [9, 7, batch],
+  [0, 1, clear],
   [14, 14, () => ({ do: 'turn' })],
   [12, 18, () => ({ do: 'endSync' })],
   [1, 6, merge],
