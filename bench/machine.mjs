@@ -30,6 +30,28 @@ function fileSystemOf(directory) {
   }
 }
 
+/** Throws where the disk has no room for the stores of a run. */
+export function checkRoom(directory, neededBytes) {
+  const { bavail, bsize } = statfsSync(directory)
+  const freeBytes = bavail * bsize
+  if (freeBytes >= neededBytes) return
+  const gib = (bytes) => `${(bytes / GIB).toFixed(1)} GiB`
+  throw new Error(
+    `so many keys may need ${gib(neededBytes)} of disk, and ${gib(freeBytes)} are free in ${directory}: give fewer with --keys, or another place with --dir`,
+  )
+}
+
+/** The most memory that this process has had so far, in bytes. */
+export function peakMemoryBytes() {
+  try {
+    // The system's other figure, maxRSS, also counts what the process that started this one had.
+    const [, kib] = /^VmHWM:\s*(\d+) kB/m.exec(readFileSync('/proc/self/status', 'utf8'))
+    return Number(kib) * 1024
+  } catch {
+    return process.resourceUsage().maxRSS * 1024
+  }
+}
+
 export function runtimeName() {
   if ('Deno' in globalThis) return `deno ${globalThis.Deno.version.deno}`
   return process.versions.bun === undefined ? `node ${process.versions.node}` : `bun ${process.versions.bun}`

@@ -1,80 +1,117 @@
 // casky's benchmark: each workload in a process of its own, its data checked after, medians of several runs.
-//   npm run bench -- [--runs N] [--quick] [--dir DIR] [--json FILE]
-import { spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { benchPlace, describeMachine, runtimeName } from './machine.mjs'
+import { diskBytesPerKey, groups } from './groups.mjs'
+import { benchPlace, checkRoom, describeMachine, runtimeName } from './machine.mjs'
 import { printReport, summarize } from './report.mjs'
 
-const HELP = 'usage: npm run bench -- [--runs N] [--quick] [--dir DIR] [--json FILE]'
+const NAMES = Object.keys(groups)
+const HELP = `usage: npm run bench -- [options]
+  --keys N       of every store; default 1,000,000
+  --quick        one run with 100,000 keys
+  --ten-million  how ten million keys open
+  --only A,B     some of the groups ${NAMES.join(', ')}
+  --runs N       figures are the medians of so many; default 3
+  --dir DIR      where the stores are made
+  --json FILE    writes all figures there too`
 const CHILD = fileURLToPath(new URL('./child.mjs', import.meta.url))
-const IN_FLIGHT = [1, 64, 1024]
+/** Below it a store is too small for its checkpoint to be worth a file. */
+const KEYS_MIN = 2000
+/** However few the keys are. */
+const DISK_BYTES_MIN = 2 ** 28
+
+function wholeNumber(name, text, min) {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value) || value < min)
+    throw new Error(`--${name} is a whole number from ${min} on\n${HELP}`)
+  return value
+}
 
 function options() {
   const { values } = parseArgs({
     options: {
-      runs: { type: 'string' },
+      keys: { type: 'string' },
       quick: { type: 'boolean', default: false },
+      'ten-million': { type: 'boolean', default: false },
+      only: { type: 'string' },
+      runs: { type: 'string' },
       dir: { type: 'string' },
       json: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   })
-  const runs = Number(values.runs ?? (values.quick ? 1 : 3))
-  if (!Number.isInteger(runs) || runs < 1) throw new Error(`--runs is a whole number from 1 on\n${HELP}`)
-  return { ...values, runs, keys: values.quick ? 100_000 : 1_000_000 }
+  const { quick, 'ten-million': tenMillion } = values
+  const keys = wholeNumber(
+    'keys',
+    values.keys ?? (tenMillion ? 10_000_000 : quick ? 100_000 : 1_000_000),
+    KEYS_MIN,
+  )
+  const runs = wholeNumber('runs', values.runs ?? (quick ? 1 : 3), 1)
+  const only = (values.only ?? (tenMillion ? 'open' : NAMES.join())).split(',')
+  const unknown = only.find((name) => !NAMES.includes(name))
+  if (unknown !== undefined) throw new Error(`there is no group '${unknown}'\n${HELP}`)
+  return { ...values, runs, keys, only: NAMES.filter((name) => only.includes(name)) }
+}
+
+const progress = (text) => process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`)
+let child
+let stoppedBy
+
+function stop(signal) {
+  stoppedBy = signal
+  child?.kill('SIGKILL')
 }
 
 /** Runs one workload in a fresh process and returns what it measured. */
-function measure(workload, setup) {
+function measure(name, workload, setup) {
   const before = 'Deno' in globalThis ? ['run', '--allow-all'] : []
   const args = [...before, CHILD, workload, JSON.stringify(setup)]
-  const { status, signal, stdout, error } = spawnSync(process.execPath, args, {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
+  const begin = performance.now()
+  const show = () => progress(`${name} … ${Math.round((performance.now() - begin) / 1000)} s`)
+  return new Promise((resolve, reject) => {
+    // One that came between two workloads.
+    if (stoppedBy !== undefined) throw new Error(`stopped by ${stoppedBy}`)
+    show()
+    const ticker = setInterval(show, 1000)
+    child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    let text = ''
+    child.stdout.setEncoding('utf8').on('data', (piece) => {
+      text += piece
+    })
+    child.on('error', reject)
+    child.on('close', (status, signal) => {
+      clearInterval(ticker)
+      progress('')
+      const isKilled = setup.kill === true && signal === 'SIGKILL' && text !== ''
+      if (stoppedBy !== undefined) reject(new Error(`stopped by ${stoppedBy}`))
+      else if (status === 0 || isKilled) resolve(JSON.parse(text))
+      else reject(new Error(`'${name}' failed (${status ?? signal})`))
+    })
   })
-  if (error !== undefined) throw error
-  const isKilled = setup.kill === true && signal === 'SIGKILL'
-  if (status !== 0 && !isKilled) throw new Error(`${workload} failed (${status ?? signal})`)
-  return JSON.parse(stdout)
 }
 
-/** All workloads once. Each gets a folder of its own, but for those that read what an earlier one wrote. */
-function runOnce(root, { keys, quick }) {
+/** All workloads once. Some measure more than one thing, and name each of them. */
+async function runOnce(root, { keys, only }) {
   const directory = mkdtempSync(join(root, 'run-'))
-  const show = (what) => process.stderr.isTTY && process.stderr.write(`\r\x1b[K${what} …`)
   const results = {}
-  const step = (name, workload, setup) => {
-    show(name)
-    results[name] = measure(workload, { keys, ...setup })
+  const prepare = (name, workload, setup) => measure(name, workload, { keys, ...setup })
+  const step = async (name, workload, setup) => {
+    const found = await prepare(name, workload, setup)
+    const isNamed = Object.values(found).every((value) => typeof value === 'object')
+    Object.assign(results, isNamed ? found : { [name]: found })
   }
   try {
-    const closed = join(directory, 'closed')
-    const killed = join(directory, 'killed')
-    step('put, relaxed', 'fill', { path: closed })
-    for (const inFlight of IN_FLIGHT) {
-      const puts = Math.min(inFlight === 1 ? 5_000 : inFlight * 4_000, 1_000_000) / (quick ? 10 : 1)
-      const path = join(directory, `durable-${inFlight}`)
-      step(`put, durable, ${inFlight} in flight`, 'durable', { path, inFlight, puts })
-      step(`bare write and fdatasync, ${inFlight} at once`, 'bare', { path: `${path}.bare`, inFlight, puts })
+    for (const name of only) {
+      const place = join(directory, name)
+      mkdirSync(place)
+      await groups[name]({ step, prepare, closed: join(directory, 'closed'), place, keys })
+      rmSync(place, { recursive: true })
     }
-    step('open, after close', 'open', { path: closed })
-    step('get, by string', 'get', { path: closed, by: 'string' })
-    step('get, by bytes', 'get', { path: closed, by: 'bytes' })
-    step('iterate, in order', 'iterate', { path: closed, order: 'key' })
-    step('iterate, in any order', 'iterate', { path: closed, order: 'any' })
-    step('open, by hints', 'open', { path: closed, without: ['CHECKPOINT'] })
-    step('open, by scan', 'open', { path: closed, without: ['CHECKPOINT', '.hint'] })
-    step('fill, then SIGKILL', 'fill', { path: killed, kill: true })
-    step('open, after SIGKILL', 'open', { path: killed })
-    delete results['fill, then SIGKILL']
-    step('merge, while reads and writes go on', 'merge', { path: join(directory, 'merged') })
   } finally {
-    show('')
-    if (process.stderr.isTTY) process.stderr.write('\r\x1b[K')
     rmSync(directory, { recursive: true, force: true })
   }
   return results
@@ -86,18 +123,20 @@ async function main() {
   if (!existsSync(new URL('../dist/index.js', import.meta.url))) {
     throw new Error('dist/index.js is missing: run `npm run build` first')
   }
+  const { keys, runs } = chosen
   if (chosen.dir !== undefined) mkdirSync(chosen.dir, { recursive: true })
   const place = benchPlace(chosen.dir)
-  const leave = () => rmSync(place.directory, { recursive: true, force: true })
-  process.once('exit', leave)
-  process.once('SIGINT', () => process.exit(130))
-  const about = { ...describeMachine(place), runtime: runtimeName(), keys: chosen.keys, runs: chosen.runs }
-  const runs = []
-  for (let run = 0; run < chosen.runs; run++) runs.push(runOnce(place.directory, chosen))
-  const results = summarize(runs)
+  process.once('exit', () => rmSync(place.directory, { recursive: true, force: true }))
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, stop)
+  const diskBytes = Math.max(...chosen.only.map((name) => diskBytesPerKey[name])) * keys
+  checkRoom(place.directory, Math.max(DISK_BYTES_MIN, diskBytes))
+  const about = { ...describeMachine(place), runtime: runtimeName(), keys, runs }
+  const measured = []
+  for (let run = 0; run < runs; run++) measured.push(await runOnce(place.directory, chosen))
+  const results = summarize(measured)
   printReport(about, results)
   if (chosen.json !== undefined) {
-    writeFileSync(chosen.json, `${JSON.stringify({ ...about, results, measured: runs }, undefined, 2)}\n`)
+    writeFileSync(chosen.json, `${JSON.stringify({ ...about, results, measured }, undefined, 2)}\n`)
   }
 }
 

@@ -26,7 +26,8 @@ export function summarize(runs) {
 const whole = (value) => Math.round(value).toLocaleString('en-US')
 const ms = (value) => `${value < 10 ? value.toFixed(2) : whole(value)} ms`
 const perSecondText = (value) => `${whole(value)} /s`
-const mibText = (value) => `${whole(value)} MiB/s`
+const mib = (value) => `${value < 10 ? value.toFixed(1) : whole(value)} MiB`
+const mibText = (value) => `${mib(value)}/s`
 const COLUMNS = ['workload', 'median', 'least – most', 'p50', 'p99', 'beside it']
 
 function rowOf(name, figures, results) {
@@ -43,28 +44,74 @@ function rowOf(name, figures, results) {
   ]
 }
 
+/** What a workload is set against, in which words. */
+const COMPARED = {
+  'open, after close': ['open, by scan', 'as fast as by scan'],
+  'open, by hints': ['open, by scan', 'as fast as by scan'],
+  'open, after SIGKILL, a tenth behind the checkpoint': ['open, by scan', 'as fast as by scan'],
+  'open, after SIGKILL, never synced': ['open, by scan', 'as fast as by scan after a close'],
+  'merge, under load': ['merge, alone', 'as fast as alone'],
+  'puts and gets, while it merges': ['puts and gets, without a merge', 'as many as without'],
+  'longest turn of the event loop, while it merges': [
+    'longest turn of the event loop, without a merge',
+    'as long as without',
+  ],
+  'backup, by link': ['backup, by copy', 'as fast as by copy'],
+  'backup, a tenth added': ['backup, by link', 'as fast as all of it by link'],
+  'put, relaxed, and a live feed': ['put, relaxed, no feed', 'as many as without a feed'],
+  'put, durable, and a live feed': ['put, durable, no feed', 'as many as without a feed'],
+}
+
+function comparison(name, figures, results) {
+  const [against, words] = COMPARED[name] ?? []
+  const other = results[against]
+  if (other === undefined) return []
+  const times = (value) => `${value < 10 ? value.toFixed(2) : whole(value)}×`
+  if (name.startsWith('longest turn')) {
+    const p99 = times(figures.p99Ms.median / other.p99Ms.median)
+    return [`${times(figures.ms.median / other.ms.median)} ${words}, p99 ${p99}`]
+  }
+  const ratio =
+    figures.perSecond !== undefined
+      ? figures.perSecond.median / other.perSecond.median
+      : figures.mibPerSecond !== undefined
+        ? figures.mibPerSecond.median / other.mibPerSecond.median
+        : (other.ms ?? other.tookMs).median / figures.ms.median
+  return [`${times(ratio)} ${words}`]
+}
+
+/** Each figure that is no column, in words. */
+const WORDS = {
+  keydirBytesPerKey: (value) => `${value.toFixed(1)} bytes of memory a key beyond the key itself`,
+  diskBytesPerKey: (value) => `${value.toFixed(1)} on disk`,
+  putsPerGroup: (value) => `${value.toFixed(1)} a group`,
+  peakMib: (value) => `${mib(value)} of memory at most`,
+  peakBeforeMib: (value) => `${mib(value)} before`,
+  readMib: (value) => `${mib(value)} read`,
+  writtenMibPerSecond: (value) => `${mib(value)}/s written`,
+  beforeMib: (value) => `${mib(value)} on disk before`,
+  afterMib: (value) => `${mib(value)} after`,
+  spaceBefore: (value) => `${value.toFixed(2)} times the live bytes before`,
+  spaceAfter: (value) => `${value.toFixed(3)} after`,
+  tookMs: (value) => `${ms(value)} for all`,
+  broughtMib: (value) => mib(value),
+  copiedShare: (value) => `${Math.round(value * 100)} % of that copied`,
+  sliceMs: (value) => `${ms(value)} at a stretch at most`,
+  lagMaxMs: (value) => `told ${ms(value)} after the call at most; p50 and p99 are of that`,
+  mostBehind: (value) => `${whole(value)} puts behind at most`,
+  operationsATurn: (value) => `${value} in each turn of the event loop`,
+  cacheHits: (value) => `${Math.round(value * 100)} % from the block cache`,
+  firstMs: (value) => `the first after ${ms(value)}`,
+}
+
 function besides(name, figures, results) {
-  const { keydirBytesPerKey, diskBytesPerKey, putsPerGroup, cacheHits, firstMs, perSecond } = figures
-  const { longestStallMs, p999Ms, spaceBefore, spaceAfter } = figures
-  const notes = []
-  if (keydirBytesPerKey !== undefined) {
-    notes.push(`${keydirBytesPerKey.median.toFixed(1)} bytes of memory a key beyond the key itself`)
-    notes.push(`${diskBytesPerKey.median.toFixed(1)} on disk`)
-  }
-  if (putsPerGroup !== undefined) {
-    const bare =
-      results[name.replace('put, durable,', 'bare write and fdatasync,').replace('in flight', 'at once')]
-    notes.push(`${putsPerGroup.median.toFixed(1)} a group`)
-    notes.push(`${(perSecond.median / bare.perSecond.median).toFixed(2)}× the bare disk`)
-  }
-  if (longestStallMs !== undefined) {
-    notes.push(`nothing else ran for ${ms(longestStallMs.median)} at most, p99.9 ${ms(p999Ms.median)}`)
-    notes.push(
-      `disk to live bytes ${spaceBefore.median.toFixed(2)} before, ${spaceAfter.median.toFixed(3)} after`,
-    )
-  }
-  if (cacheHits !== undefined) notes.push(`${Math.round(cacheHits.median * 100)} % from the block cache`)
-  if (firstMs !== undefined) notes.push(`the first after ${ms(firstMs.median)}`)
+  const notes = comparison(name, figures, results)
+  for (const [figure, words] of Object.entries(WORDS))
+    if (figures[figure] !== undefined) notes.push(words(figures[figure].median))
+  const bare =
+    results[name.replace('put, durable,', 'bare write and fdatasync,').replace('in flight', 'at once')]
+  if (figures.putsPerGroup !== undefined)
+    notes.push(`${(figures.perSecond.median / bare.perSecond.median).toFixed(2)}× the bare disk`)
   return notes.join(', ')
 }
 
@@ -73,7 +120,9 @@ export function printReport(about, results) {
   console.log(`casky ${casky} on ${runtime}; ${cpu}, ${cores} cores, ${memory}; ${kernel}; ${fileSystem}`)
   const how = runs === 1 ? 'one run' : `medians of ${runs} runs`
   console.log(`in ${directory}; load before: ${loadBefore.toFixed(1)} (other work makes every figure worse)`)
-  console.log(`${whole(keys)} keys of 16 bytes, values of 100; each workload in a process of its own; ${how}`)
+  console.log(
+    `${whole(keys)} keys of 16 bytes, values of 100; each workload in a process of its own, files in the page cache; ${how}`,
+  )
   const rows = Object.entries(results).map(([name, figures]) => rowOf(name, figures, results))
   const widths = COLUMNS.map((column, i) => Math.max(column.length, ...rows.map((row) => row[i].length)))
   const line = (cells) =>

@@ -23,13 +23,11 @@ export interface CaretakerRooms extends CheckpointRooms {
   /** Resolves once all that is in the log by now is on disk. */
   flush: () => Promise<void>
   pace: () => Pace
-  /** Sweeps what has expired of a part of the keydir, and returns how many; `part` from 0 on, false where it is over. */
-  sweep: (part: number, nowMs: number) => number | false
+  /** Forgets what has expired, part by part, and says how many of each. */
+  sweep: () => Iterable<number>
 }
 
 export class Caretaker {
-  /** Entries swept in the background since the store was opened. */
-  swept = 0
   /** Of these a hint was written, or can't be. */
   private readonly seen = new Set<Segment>()
   /** Where the log was when the last checkpoint was begun. */
@@ -84,17 +82,13 @@ export class Caretaker {
 
   /** Forgets what has expired, in slices; returns how many entries. */
   async sweep(): Promise<number> {
-    const { host } = this.rooms
     const pace = this.rooms.pace()
-    const nowMs = host.nowMs()
     let swept = 0
-    for (let part = 0; !this.jobs.isStopped; part++) {
-      const count = this.rooms.sweep(part, nowMs)
-      if (count === false) break
+    for (const count of this.rooms.sweep()) {
       swept += count
       if (pace.isDue) await pace.rest()
+      if (this.jobs.isStopped) break
     }
-    this.swept += swept
     return swept
   }
 

@@ -13,7 +13,8 @@ import { Backups } from './backup/backups'
 import { appendAll, type BatchOperation, prepareBatch } from './batch'
 import { type Change, type ChangesOptions, changesOf, type LostChanges } from './changes'
 import { Feeds } from './changes-feed'
-import { type CheckProgress, check } from './check'
+import type { CheckProgress } from './check'
+import { checkOpened } from './checking'
 import {
   KeyCodec,
   type KeyEncoding,
@@ -22,7 +23,8 @@ import {
   type ValueEncoding,
   type ValueIn,
 } from './encoding'
-import { CaskyError, typed } from './errors'
+import { CaskyError } from './errors'
+import { Follower, type RefreshReport, unchanged } from './follower'
 import type { HealthReport } from './health'
 import type { MergeProgress, MergeReport } from './merge/merger'
 import { type Rooms, storePath } from './open'
@@ -37,10 +39,11 @@ import {
   type Settings,
   wholeOption,
 } from './options'
-import { OrderedView } from './ordered'
 import { Reading, readFrom, type Source } from './reading'
 import { type Snapshot, snapshotOf } from './snapshot'
+import { sourceOf } from './source'
 import { type Stats, statsOf } from './stats'
+import { watch } from './watch'
 
 /** Parts of the keydir that a sweep goes through before others may run. */
 const SWEPT_AT_ONCE = 64
@@ -55,20 +58,6 @@ export function storeOf<K extends KeyEncoding, V extends ValueEncoding>(
   return construct(rooms, settings) as unknown as Casky<K, V>
 }
 
-/** Reads see what was written, also what no segment holds yet. */
-function sourceOf({ host, kernels, ledger, lookup, pins, reader, writing }: Rooms): Source {
-  return {
-    kernels,
-    reader,
-    lookup,
-    view: (range) => {
-      // What the view points to must stay where it is: the filling group goes to its segment first.
-      writing?.writer.tryCommit()
-      return { view: new OrderedView(ledger.keydir, range, host.nowMs()), unpin: pins.pin() }
-    },
-  }
-}
-
 /**
  * An open store; `open` and `openSync` make one. Reads are synchronous. A write is visible to reads at once, and its
  * promise resolves once it is as durable as the store's `sync` option asks; every error of a call that returns a
@@ -81,6 +70,9 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
   readonly #settings: Settings
   readonly #backups: Backups
   readonly #feeds = new Feeds()
+  /** undefined where it was opened to be written to. */
+  readonly #follower: Follower | undefined
+  readonly #stopWatching: () => void
   #isOpen = true
   #isClosed = false
   #closing: Promise<void> | undefined
@@ -93,7 +85,8 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     super()
     const keys = new KeyCodec(settings.keyEncoding)
     const values = new ValueEncoder(settings.valueEncoding)
-    const source = sourceOf(rooms)
+    this.#follower = rooms.writing === undefined ? new Follower(rooms, this.#feeds.wake) : undefined
+    const source = this.#follower?.source ?? sourceOf(rooms)
     const opened = (): Source => {
       this.#opened()
       return source
@@ -104,6 +97,8 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     this.#values = values
     this.#settings = settings
     this.#backups = new Backups(rooms)
+    const isWatching = this.#follower !== undefined && settings.follow
+    this.#stopWatching = isWatching ? watch(rooms, () => this.refresh()) : () => {}
   }
 
   /** The store's directory, as an absolute path. */
@@ -260,6 +255,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
    */
   snapshot(): Snapshot<K, V> {
     this.#opened().writing?.writer.tryCommit()
+    this.#follower?.settle()
     return snapshotOf(() => this.#opened(), this.#keys, this.#values)
   }
 
@@ -273,8 +269,8 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
    * long as they are needed; a minute without being asked, or the wait for more, lets them go.
    *
    * Throws CASKY_FOLDED where a merge has left out what comes next (`expected` is the first `since` that works),
-   * CASKY_CORRUPT where it is damaged: never does it pass over anything. A read-only store tells what it has read; with
-   * `sync: 'always'` (the default) only what was on disk when its writer last said so.
+   * CASKY_CORRUPT where it is damaged: never does it pass over anything. A read-only store tells what it sees, and goes
+   * on with what `refresh` brings.
    */
   changes(options: ChangesOptions & { damaged: 'skip' }): AsyncIterableIterator<Change<K, V> | LostChanges>
   changes(options?: ChangesOptions): AsyncIterableIterator<Change<K, V>>
@@ -283,22 +279,41 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     return changesOf(opened, this.#feeds, this.#keys, this.#values, this.#settings, options)
   }
 
+  /**
+   * Brings a store that was opened read-only up to what its writer has written since: whole batches, and only what is on
+   * disk. Resolves once all that was there at the call can be seen, until when reads see what they saw before; snapshots
+   * and iterators stay as they are. What is known is not read again, also where the writer has merged it meanwhile. A
+   * store that was opened to be written to is always up to date, and this does nothing.
+   *
+   * Rejects with CASKY_NOT_FOUND where the store is gone, or another has its place; with CASKY_CORRUPT where its manifest
+   * is damaged, with CASKY_IO where it can't be read: reads go on seeing what they saw.
+   */
+  async refresh(): Promise<RefreshReport> {
+    const rooms = this.#opened()
+    return this.#follower?.refresh() ?? unchanged(rooms)
+  }
+
+  /** As `refresh`, done on return. */
+  refreshSync(): RefreshReport {
+    const rooms = this.#opened()
+    return this.#follower?.refreshNow() ?? unchanged(rooms)
+  }
+
   // --- looking after it ---
 
   /** Forgets the entries that have expired, and returns how many. They were invisible before; this frees their memory. */
   async expire(): Promise<number> {
     const { host, kernels, ledger, writing } = this.#opened()
     writing?.writer.tryCommit()
-    const nowMs = host.nowMs()
     let swept = 0
-    for (let part = 0; ; part++) {
-      const count = ledger.sweep(kernels, part, nowMs)
-      if (count === false) return swept
+    let parts = 0
+    for (const count of ledger.sweep(kernels, host.nowMs())) {
       swept += count
-      if (part % SWEPT_AT_ONCE === 0) await new Promise<void>((resolve) => host.soon(resolve))
+      if (++parts % SWEPT_AT_ONCE === 0) await new Promise<void>((resolve) => host.soon(resolve))
       // Closed meanwhile: then there is nothing left to sweep.
-      if (!this.#isOpen) return swept
+      if (!this.#isOpen) break
     }
+    return swept
   }
 
   /**
@@ -345,22 +360,9 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
 
   /** Verifies every byte of the store, and returns what `health` then says. Reads and writes go on meanwhile. */
   async check(options?: { onProgress?: (progress: CheckProgress) => void }): Promise<HealthReport> {
-    const { host, catalog, health, manifest, pins, writing } = this.#opened()
-    const { onProgress } = checkNames(options, ['onProgress'], 'check')
-    writing?.writer.tryCommit()
-    const unpin = pins.pin()
-    try {
-      for (const progress of check(host, catalog, health, manifest)) {
-        if (typeof onProgress === 'function') onProgress(progress)
-        await new Promise<void>((resolve) => host.soon(resolve))
-        this.#opened()
-      }
-    } catch (error) {
-      throw typed('check the store', catalog.directory, error)
-    } finally {
-      unpin()
-    }
-    return health.report()
+    const { onProgress } = progressAndSignal<CheckProgress>(checkNames(options, ['onProgress'], 'check'))
+    await checkOpened(() => this.#opened(), onProgress)
+    return this.health()
   }
 
   /**
@@ -392,6 +394,8 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
 
   /** Ends what the store does by itself, at once. */
   #stop(): void {
+    this.#stopWatching()
+    this.#follower?.close()
     this.#backups.stop()
     this.#rooms.writing?.merger.stop()
     this.#rooms.writing?.caretaker.stop()

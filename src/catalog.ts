@@ -31,6 +31,8 @@ export class Catalog {
   private readonly bySlot: (Segment | undefined)[] = []
   private readonly freeSlots: number[] = []
   private readonly open = new Map<number, FileHandle>()
+  /** Asked where a segment's file is gone; throws where that is no damage. */
+  onMissing: (segment: Segment) => void = () => {}
   readonly segments: Segment[] = []
 
   constructor(
@@ -49,7 +51,8 @@ export class Catalog {
     return segment
   }
 
-  private give(entry: ManifestEntry): Segment {
+  /** A segment that is not in the order of the others yet. */
+  give(entry: ManifestEntry): Segment {
     const segment: Segment = {
       slot: this.freeSlots.pop() ?? this.bySlot.length,
       header: entry.header,
@@ -71,6 +74,11 @@ export class Catalog {
     const merged = entry === undefined ? undefined : this.give(entry)
     this.segments.splice(this.placeOf(run), run.length, ...(merged === undefined ? [] : [merged]))
     return merged
+  }
+
+  /** The segments and their order from now on; those that it leaves out stay readable. */
+  rearrange(segments: readonly Segment[]): void {
+    this.segments.splice(0, this.segments.length, ...segments)
   }
 
   private placeOf(run: readonly Segment[]): number {
@@ -130,6 +138,7 @@ export class Catalog {
       return file
     } catch (cause) {
       if (systemCode(cause) === 'ENOENT') {
+        this.onMissing(segment)
         throw new CaskyError(
           'CASKY_CORRUPT',
           `a segment that the manifest names is missing: ${segment.path}`,

@@ -204,22 +204,21 @@ export class Feed<T> {
     watch()
   }
 
-  private segmentsOf({ catalog, writing }: Rooms): Segment[] {
+  private segmentsOf({ catalog, replaced }: Rooms): Segment[] {
     const { position } = this.cursor
     try {
       return segmentsAfter(catalog, position)
     } catch (error) {
-      const replaced = writing?.merger.replacedSegments ?? new Set()
-      const held = heldAfter(catalog, replaced, position)
+      const held = heldAfter(catalog, replaced.segments, position)
       if (held === undefined) throw error
-      for (const segment of held) if (replaced.has(segment)) this.borrowed.add(segment)
+      for (const segment of held) if (replaced.segments.has(segment)) this.borrowed.add(segment)
       return held
     }
   }
 
   /** Whether a segment that others hold is gone with their hold. */
   private isGone(segment: Segment): boolean {
-    return this.borrowed.has(segment) && this.opened().writing?.merger.replacedSegments.has(segment) !== true
+    return this.borrowed.has(segment) && !this.opened().replaced.segments.has(segment)
   }
 
   private letGo(): void {

@@ -13,11 +13,11 @@ export interface FrozenRooms {
 }
 
 export class FrozenLookup {
-  /** `size`: how many entries there were. `nowMs`: what has expired since then has not, here. */
+  /** `size`: how many entries there were. What had expired by `nowMs` is not there. */
   constructor(
     private readonly rooms: FrozenRooms,
     private readonly overlay: Overlay,
-    readonly nowMs: number,
+    private readonly nowMs: () => number,
     readonly size: number,
   ) {}
 
@@ -34,7 +34,7 @@ export class FrozenLookup {
   }
 
   private isLive({ expiresAtMs }: Place): boolean {
-    return expiresAtMs === undefined || expiresAtMs > this.nowMs
+    return expiresAtMs === undefined || expiresAtMs > this.nowMs()
   }
 
   has(keyBytes: number): boolean {

@@ -54,10 +54,10 @@ export class Health {
   readonly tornTails: TornTail[] = []
   poisoned: CaskyError | undefined
   /** The same place is reported once, however often it is met. */
-  private readonly known = new Set<string>()
-  private readonly listedOfFile = new Map<string, number>()
+  private known = new Set<string>()
+  private listedOfFile = new Map<string, number>()
   private listedKeys = 0
-  private readonly totals = new Map<string, Damage>()
+  private totals = new Map<string, Damage>()
 
   addDamage(found: FoundDamage): void {
     const damage = damageOf(found)
@@ -107,6 +107,16 @@ export class Health {
   forgetTornTail(path: string): void {
     const at = this.tornTails.findIndex((tail) => tail.path === path)
     if (at >= 0) this.tornTails.splice(at, 1)
+  }
+
+  /** Has it say what `other` says. */
+  become({ damage, tornTails, known, listedOfFile, listedKeys, totals }: Health): void {
+    this.damage.splice(0, this.damage.length, ...damage)
+    this.tornTails.splice(0, this.tornTails.length, ...tornTails)
+    this.known = new Set(known)
+    this.listedOfFile = new Map(listedOfFile)
+    this.listedKeys = listedKeys
+    this.totals = new Map(totals)
   }
 
   report(): HealthReport {

@@ -16,6 +16,8 @@ export class Ledger {
   readonly keydir = new Keydir()
   /** Of the snapshots that are kept: they are told before a key changes. */
   readonly overlays: Overlay[] = []
+  /** Entries that had expired and were forgotten. */
+  swept = 0
   private touched = 0
 
   constructor(private readonly catalog: Catalog) {}
@@ -143,15 +145,37 @@ export class Ledger {
   }
 
   /**
-   * Forgets what has expired of one part of the keydir, from 0 on; their records go on shadowing older ones on disk.
-   * Returns how many entries that were; false where there is no such part.
+   * Forgets what has expired, part by part of the keydir, and yields how many entries of each that were; their records go
+   * on shadowing older ones on disk.
    */
-  sweep(kernels: Kernels, part: number, nowMs: number): number | false {
-    if (part >= TABLES) return false
+  *sweep(kernels: Kernels, nowMs: number): Generator<number, void> {
+    const isExpired = ({ expiresAtMs }: Place): boolean => expiresAtMs !== undefined && expiresAtMs <= nowMs
+    yield* this.forget(kernels, isExpired, (keyBytes) => {
+      // A delete will take the place of the record in a merge.
+      this.catalog.at(this.keydir.found.segment).tombstoneBytes += recordBytes(keyBytes, 0, false)
+      this.swept++
+    })
+  }
+
+  /** As `sweep`, of what `isGone` says is; `onForgotten` finds each in `keydir.found`. */
+  *forget(
+    kernels: Kernels,
+    isGone: (place: Place) => boolean,
+    onForgotten: (keyBytes: number) => void = () => {},
+  ): Generator<number, void> {
+    for (let part = 0; part < TABLES; part++) yield this.forgetOf(kernels, part, isGone, onForgotten)
+  }
+
+  private forgetOf(
+    kernels: Kernels,
+    part: number,
+    isGone: (place: Place) => boolean,
+    onForgotten: (keyBytes: number) => void,
+  ): number {
     const keys = new GrowableBytes()
     const lengths = new GrowableWords()
     this.keydir.forEachOf(part, (place, source, at, keyBytes) => {
-      if (place.expiresAtMs === undefined || place.expiresAtMs > nowMs) return
+      if (!isGone(place)) return
       keys.append(source, at, keyBytes)
       lengths.push(keyBytes)
     })
@@ -161,9 +185,7 @@ export class Ledger {
       kernels.bytes.set(keys.bytes.subarray(at, at + keyBytes), KEY_AT)
       kernels.call.hashKey(KEY_AT, keyBytes)
       this.remove(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, keyBytes)
-      // A delete will take the place of the record in a merge.
-      const { segment } = this.keydir.found
-      this.catalog.at(segment).tombstoneBytes += recordBytes(keyBytes, 0, false)
+      onForgotten(keyBytes)
       at += keyBytes
     }
     return lengths.length

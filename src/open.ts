@@ -3,11 +3,12 @@ import { BlockCache } from './cache'
 import { Caretaker } from './caretaker'
 import { Catalog, type Segment } from './catalog'
 import { checkSegments } from './check'
+import { durableBytes } from './durable'
 import { CaskyError, ioError, isCaskyError, systemCode } from './errors'
 import { isOwnName, join, MANIFEST, parentOf, resolve, segmentIdOf } from './files'
 import { Health } from './health'
 import type { Beacon } from './host/beacon'
-import type { Host } from './host/host'
+import type { FileHandle, Host } from './host/host'
 import type { Evidence } from './host/machine'
 import { syncNames, syncPath } from './io'
 import { Jobs } from './jobs'
@@ -26,6 +27,7 @@ import { Pins } from './pins'
 import { directoryIdentity, Publisher } from './publisher'
 import { Reader } from './reader'
 import { type OpenProgress, type RecoveryReport, recover } from './recovery'
+import { Replaced } from './replaced'
 import { SEGMENT_HEADER_BYTES, STORE_ID_BYTES } from './segment'
 import { inTurns } from './steps'
 import { manifestStamp } from './survey'
@@ -49,6 +51,8 @@ export interface Rooms {
     | undefined
   /** Who still reads from segments that a merge may replace. */
   pins: Pins
+  /** Segments that were merged, and are still read from. */
+  replaced: Replaced
   /** Those that were not released. */
   snapshots: Set<{ readonly sequence: number; readonly takenAtMs: number }>
   /** The sequence number of the last write. */
@@ -226,13 +230,16 @@ function* openRooms(
   const health = new Health()
   const ledger = new Ledger(catalog)
   const pins = new Pins()
-  const rooms = { host, kernels, catalog, ledger, health, cache, pins }
+  const replaced = new Replaced({ catalog, cache, pins })
+  const rooms = { host, kernels, catalog, ledger, health, cache, pins, replaced }
   try {
     const found = readManifest(host, kernels, directory)
     // Looked at again under the lock: another process may have been first.
     if (found !== undefined && settings.errorIfExists) throw exists(directory)
     const manifest = found ?? create(host, kernels, directory, lock)
-    const recovery = yield* recover(rooms, manifest)
+    const isOfAnother = lock === undefined
+    const lengthOf = (segment: Segment, file: FileHandle) => durableBytes({ host, kernels }, segment, file)
+    const recovery = yield* recover({ ...rooms, lengthOf: isOfAnother ? lengthOf : undefined }, manifest)
     if (lock === undefined) {
       catalog.withHandles(() => reportUnnamed(host, kernels, directory, manifest, health))
     }
@@ -271,7 +278,7 @@ function* openRooms(
       isWriting: () => log.writtenBytes > 0,
       flush: () => writer.flush(),
       pace: () => new Pace(host, 0),
-      sweep: (part: number, nowMs: number) => ledger.sweep(kernels, part, nowMs),
+      sweep: () => ledger.sweep(kernels, host.nowMs()),
     }
     const caretaker = new Caretaker(care, jobs, recovery)
     const merging = {

@@ -20,8 +20,16 @@ export interface OpenOptions<K extends KeyEncoding = KeyEncoding, V extends Valu
   keyEncoding?: K
   /** What values are: `'utf8'` (the default), `'bytes'`, `'json'`, or a codec of your own. */
   valueEncoding?: V
-  /** Opens without a lock and writes nothing, beside a writer or without one; sees the store as of now. Default false. */
+  /**
+   * Opens without a lock and writes nothing, beside a writer or without one; sees what is on disk by now, and later what
+   * `refresh()` brings. Default false.
+   */
   readOnly?: boolean
+  /**
+   * With `readOnly`: calls `refresh()` by itself when the writer has written, some milliseconds later. Keeps the process
+   * alive until the store is closed. Default false.
+   */
+  follow?: boolean
   /** Makes the store, and the directories that lead to it, where there is none. Default true. */
   createIfMissing?: boolean
   /** Refuses a store that exists already. Default false. */
@@ -80,6 +88,7 @@ export interface Settings {
   keyEncoding: KeyEncoding
   valueEncoding: ValueEncoding
   readOnly: boolean
+  follow: boolean
   createIfMissing: boolean
   errorIfExists: boolean
   strict: boolean
@@ -100,6 +109,7 @@ const OPEN_NAMES = [
   'keyEncoding',
   'valueEncoding',
   'readOnly',
+  'follow',
   'createIfMissing',
   'errorIfExists',
   'strict',
@@ -208,6 +218,13 @@ function valueEncodingOption(options: Record<string, unknown>): ValueEncoding {
   return oneOf<'utf8' | 'bytes' | 'json'>(options, 'valueEncoding', ['utf8', 'bytes', 'json'])
 }
 
+function followOption(options: Record<string, unknown>): boolean {
+  const follows = booleanOption(options, 'follow', false)
+  if (follows && options.readOnly !== true)
+    throw invalid('follow', 'for stores that are opened with readOnly: true', true)
+  return follows
+}
+
 const MERGE_NAMES = Object.keys(MERGE_DEFAULTS)
 const OF_MERGE = "option 'merge'"
 
@@ -292,6 +309,7 @@ export function openSettings(given: unknown): Settings {
     keyEncoding: oneOf<KeyEncoding>(options, 'keyEncoding', ['utf8', 'bytes']),
     valueEncoding: valueEncodingOption(options),
     readOnly: booleanOption(options, 'readOnly', false),
+    follow: followOption(options),
     createIfMissing: booleanOption(options, 'createIfMissing', true),
     errorIfExists: booleanOption(options, 'errorIfExists', false),
     strict: booleanOption(options, 'strict', false),

@@ -137,9 +137,11 @@ export function* readRecords(
   sink: Sink,
   nowMs: number,
   from?: ReadFrom,
+  /** How much there is to read of a file that another process may be writing to. */
+  shownBytes?: number,
 ): Generator<number, void> {
   const { path } = segment
-  const { bytes: fileBytes } = host.status(file)
+  const fileBytes = shownBytes ?? host.status(file).bytes
   const decidedBytes = expected.bytes
   const before = from && { records: from.records, nextSequence: from.lastSequence + 1 }
   const replay = new Replay(kernels, sink, health, segment, nowMs, before)
@@ -177,5 +179,7 @@ export function* readRecords(
     const reason = `holds ${segment.records} records where the manifest says ${records}`
     new Findings(health, path, 0, nowMs).report(0, segment.bytes, reason, REMEDY_COUNT)
   }
+  // A batch of which half is there may yet be whole.
+  if (shownBytes !== undefined) segment.lastSequence -= replay.tornWrites
   if (lastSequence !== undefined) segment.lastSequence = Math.max(segment.lastSequence, lastSequence)
 }

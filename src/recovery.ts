@@ -19,6 +19,7 @@ import {
   readRecords,
   reportMissing,
 } from './pass'
+import type { Sink } from './replay'
 import { type Restored, restore } from './restore'
 import { retold } from './steps'
 
@@ -69,6 +70,8 @@ export interface RecoveryRooms {
   catalog: Catalog
   ledger: Ledger
   health: Health
+  /** How much of a segment that another process may be writing to is to be read; all, where undefined. */
+  lengthOf?: ((segment: Segment, file: FileHandle) => number) | undefined
 }
 
 /** The ids of the segments whose file, or whose hint, is there. */
@@ -96,6 +99,19 @@ export function* recover(rooms: RecoveryRooms, manifest: Manifest): Generator<Op
   }
   forgetCopiedEnds(rooms.health, catalog.segments)
   recovery.report.durationMs = host.nowMs() - startedAtMs
+  return recovery.report
+}
+
+/** Reads segments that have come to a store that is open, each of them whole. */
+export function* readSegments(
+  rooms: RecoveryRooms,
+  manifest: Manifest,
+  added: readonly { segment: Segment; entry: ManifestEntry; sink: Sink }[],
+): Generator<OpenProgress, RecoveryReport> {
+  const ofThem = { ...manifest, segments: added.map(({ entry }) => entry) }
+  const present = presentFiles(rooms.host, rooms.catalog, ofThem)
+  const recovery = new Recovery(rooms, ofThem, [], present)
+  for (const { segment, entry, sink } of added) yield* recovery.read(segment, entry, undefined, sink)
   return recovery.report
 }
 
@@ -195,7 +211,12 @@ class Recovery {
   }
 
   /** Reads a segment, or what of it lies behind `from`, into the keydir. */
-  *read(segment: Segment, entry: ManifestEntry, from: ReadFrom | undefined): Generator<OpenProgress, void> {
+  *read(
+    segment: Segment,
+    entry: ManifestEntry,
+    from: ReadFrom | undefined,
+    sink: Sink = this.rooms.ledger,
+  ): Generator<OpenProgress, void> {
     const { host, catalog, health } = this.rooms
     const nowMs = host.nowMs()
     // Asking the system for each of very many would take long.
@@ -212,7 +233,7 @@ class Recovery {
       return
     }
     const isSound = checkHeader(this.rooms, segment, file, nowMs)
-    const hint = isSound ? yield* this.readHint(segment, entry, file, nowMs) : undefined
+    const hint = isSound ? yield* this.readHint(segment, entry, file, nowMs, sink) : undefined
     if (hint !== undefined && hint.unfit === undefined) {
       this.took(segment, 'hint', hint.bytesRead)
       return
@@ -220,7 +241,7 @@ class Recovery {
     this.report.bytesRead += hint?.bytesRead ?? 0
     // What an unfit hint has handed on set keys back to what they were in this segment: it has to be read whole.
     const rest = hint === undefined ? from : undefined
-    yield* this.scan(segment, entry, file, nowMs, rest)
+    yield* this.scan(segment, entry, file, nowMs, rest, sink)
     const cameFrom = rest === undefined ? 'scan' : 'checkpoint'
     this.took(segment, cameFrom, segment.bytes - (rest?.bytes ?? 0), hint?.unfit)
   }
@@ -231,15 +252,16 @@ class Recovery {
     entry: ManifestEntry,
     file: FileHandle,
     nowMs: number,
+    sink: Sink,
   ): Generator<OpenProgress, HintReading | undefined> {
-    const { host, ledger } = this.rooms
+    const { host } = this.rooms
     if (entry.state === 'active' || !this.present.hints.has(entry.header.id)) return undefined
     const { bytes: fileBytes } = host.status(file)
     // Part of what it speaks of is gone, which is to be reported.
     if (fileBytes < entry.bytes) return undefined
     // It is counted anew, also where the checkpoint knows the begin of the segment.
     segment.tombstoneBytes = 0
-    const steps = readHint(this.rooms, segment, entry, ledger, nowMs)
+    const steps = readHint(this.rooms, segment, entry, sink, nowMs)
     const reading = yield* retold(steps, (bytes) => this.progress(bytes, 'hint'))
     if (reading.unfit === undefined) this.noteTail(segment, fileBytes)
     else segment.tombstoneBytes = 0
@@ -252,12 +274,16 @@ class Recovery {
     file: FileHandle,
     nowMs: number,
     from: ReadFrom | undefined,
+    sink: Sink,
   ): Generator<OpenProgress, void> {
-    const { ledger } = this.rooms
-    const steps = readRecords(this.rooms, segment, file, expectedOf(entry), ledger, nowMs, from)
+    const isEnded = entry.state !== 'active'
+    const fileBytes = isEnded ? undefined : this.rooms.lengthOf?.(segment, file)
+    const steps = readRecords(this.rooms, segment, file, expectedOf(entry), sink, nowMs, from, fileBytes)
     const cameFrom = from === undefined ? 'scan' : 'checkpoint'
     yield* retold(steps, (bytes) => this.progress(bytes, cameFrom))
     // Where some of them can't be read, the manifest goes on telling how many there were.
-    if (entry.state !== 'active') segment.records = entry.records
+    if (isEnded) segment.records = entry.records
+    // Whoever says how much there is to read vouches for it.
+    if (fileBytes !== undefined) segment.certifiedBytes = segment.bytes
   }
 }

@@ -75,6 +75,8 @@ export class Replay {
   /** The batch that a hole broke, while its members may still follow. */
   private broken: { offset: number; bytes: number; keys: Uint8Array[]; moreKeys: number } | undefined
   private readonly findings: Findings
+  /** Members of the batch that the end of the log has cut. */
+  tornWrites = 0
 
   constructor(
     private readonly kernels: Kernels,
@@ -261,7 +263,8 @@ export class Replay {
   torn(offset: number): number {
     const { batchOffset } = this
     if (batchOffset === undefined) return offset
-    this.segment.records -= this.members.length / MEMBER_NUMBERS
+    this.tornWrites = this.members.length / MEMBER_NUMBERS
+    this.segment.records -= this.tornWrites
     this.endBatch()
     return batchOffset
   }

@@ -85,7 +85,7 @@ export function snapshotOf<K extends KeyEncoding, V extends ValueEncoding>(
     },
   }
   snapshots.add(hold)
-  const lookup = new FrozenLookup({ kernels, ledger, reader }, overlay, nowMs, size)
+  const lookup = new FrozenLookup({ kernels, ledger, reader }, overlay, () => nowMs, size)
   const view: Source['view'] = (range) => ({ view: new OrderedView(lookup, range, nowMs), unpin: pins.pin() })
   const source: Source = { kernels, reader, lookup, view }
   const snapshot = construct(

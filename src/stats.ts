@@ -49,6 +49,8 @@ export interface Stats {
   entries: number
   /** Entries that have expired and were not swept yet. */
   expired: number
+  /** Entries that had expired and were swept since the store was opened. */
+  swept: number
   /** The sequence number of the last write; 0 where there was none. */
   lastSequence: number
   /** In the order in which they were written. */
@@ -80,7 +82,7 @@ export interface Stats {
 }
 
 export function statsOf(rooms: Rooms, entries: number): Stats {
-  const { catalog, ledger, cache, writing, recovery } = rooms
+  const { catalog, ledger, cache, replaced, writing, recovery } = rooms
   const segments = catalog.segments.map((segment): SegmentStats => {
     const { header, path, state, bytes, liveBytes, records, lastSequence } = segment
     return {
@@ -101,6 +103,7 @@ export function statsOf(rooms: Rooms, entries: number): Stats {
   return {
     entries,
     expired: keydir.count - keydir.liveCount(rooms.host.nowMs()),
+    swept: ledger.swept,
     lastSequence: rooms.lastSequence(),
     segments,
     bytes: total((segment) => segment.bytes),
@@ -116,7 +119,7 @@ export function statsOf(rooms: Rooms, entries: number): Stats {
     snapshots: {
       count: rooms.snapshots.size,
       oldestAtMs: [...rooms.snapshots].at(0)?.takenAtMs,
-      replacedBytes: [...(writing?.merger.replacedSegments ?? [])].reduce((sum, { bytes }) => sum + bytes, 0),
+      replacedBytes: [...replaced.segments].reduce((sum, { bytes }) => sum + bytes, 0),
     },
     recovery,
   }

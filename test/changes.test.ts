@@ -6,7 +6,7 @@ import { nodeHost } from '../src/host/node'
 import { type Casky, type Change, type ChangesOptions, openSync } from '../src/index'
 import { Random } from './sim/random'
 import { freshStore, useMemory } from './support/folders'
-import { type Clock, failure, groundWith, groundWithClock, openSyncWith } from './support/ground'
+import { type Clock, failure, groundWith, groundWithClock, openSyncWith, systemError } from './support/ground'
 import { flipBit, killedCopy, recordsOf, segmentsOf } from './support/stores'
 
 useMemory()
@@ -790,16 +790,13 @@ describe('changes of a damaged store', () => {
 })
 
 describe('changes of a read-only store', () => {
-  test('are those that are known to be on disk; with sync never all that it has read', async () => {
+  test('are all that it sees, which it puts on disk first', async () => {
     const path = freshStore()
     const db = openSync(path, never)
     for (let i = 1; i <= 5; i++) db.putSync(`key ${i}`, 'x')
-    const careful = openSync(path, { readOnly: true })
-    const bold = openSync(path, { readOnly: true, sync: 'never' })
-    expect(await changesIn(careful)).toEqual([])
-    expect(await changesIn(bold)).toHaveLength(5)
-    careful.closeSync()
-    bold.closeSync()
+    const beside = openSync(path, { readOnly: true })
+    expect(await changesIn(beside)).toHaveLength(5)
+    beside.closeSync()
     db.closeSync()
     const after = openSync(path, { readOnly: true })
     expect(await changesIn(after, { since: 2 })).toHaveLength(3)
@@ -809,18 +806,39 @@ describe('changes of a read-only store', () => {
     expect(await live).toHaveLength(5)
   })
 
-  test('beside a writer with sync always follow once it has been idle', async () => {
+  test('are those that the writer says are on disk, where nobody can put more there', async () => {
     const path = freshStore()
     const db = openSync(path)
     for (let i = 1; i <= 5; i++) await db.put(`key ${i}`, 'x')
-    const now = openSync(path, { readOnly: true })
+    const sync = (): void => {
+      throw systemError('EIO')
+    }
+    const ground = groundWith({ sync })
+    const now = openSyncWith(ground, path, { readOnly: true })
     expect(await changesIn(now)).toHaveLength(4)
     now.closeSync()
     await turn(250)
-    const later = openSync(path, { readOnly: true })
+    const later = openSyncWith(ground, path, { readOnly: true })
     expect(await changesIn(later)).toHaveLength(5)
     later.closeSync()
     await db.close()
+  })
+
+  test('go on behind what was refreshed, also where it was merged meanwhile', async () => {
+    const path = freshStore()
+    const db = openSync(path, { ...never, maxSegmentBytes: 4096 })
+    for (let i = 1; i <= 50; i++) db.putSync(`key ${i % 9}`, 'v'.repeat(300))
+    const follower = openSync(path, { readOnly: true })
+    const changes = follower.changes({ live: true })
+    const seen = [await changes.next()]
+    await db.merge()
+    db.putSync('last', 'x')
+    await follower.refresh()
+    while (seen.length < 51) seen.push(await changes.next())
+    expect(seen.map(({ value }) => value?.sequence)).toEqual(Array.from({ length: 51 }, (_, i) => i + 1))
+    expect(await failure(() => changesIn(follower))).toMatchObject({ code: 'CASKY_FOLDED' })
+    follower.closeSync()
+    db.closeSync()
   })
 })
 

@@ -2,7 +2,7 @@ import { existsSync, readFileSync, renameSync, rmSync, statSync, writeFileSync }
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { openSync } from '../src/index'
-import { freshStore } from './support/folders'
+import { freshStore, useMemory } from './support/folders'
 import { failure, groundWithClock, openSyncWith } from './support/ground'
 import { slowCrc32 } from './support/reference'
 import {
@@ -16,6 +16,8 @@ import {
   segmentsOf,
   truncate,
 } from './support/stores'
+
+useMemory()
 
 /** A killed store: keys k0 to k9, one group each, so each record certifies the one before. */
 function tenKeys(): { directory: string; segment: string } {

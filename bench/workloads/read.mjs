@@ -1,20 +1,6 @@
-// Reading what was written by another process: opening, single gets, iterating.
-import { readdirSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+// Reading what was written by another process: single gets, iterating.
 import { open } from '../../dist/index.js'
-import { keyOf, keysTo, randomNumbers, valueFor, verify } from '../data.mjs'
-
-/** `without`: caches that are taken away before: the checkpoint, or the hints too. */
-export async function openAgain({ path, keys, without = [] }) {
-  for (const name of readdirSync(path))
-    if (without.some((end) => name.endsWith(end))) rmSync(join(path, name))
-  const begin = performance.now()
-  const db = await open(path)
-  const ms = performance.now() - begin
-  verify(db, keys)
-  await db.close()
-  return { ms }
-}
+import { keyOf, keysTo, randomNumbers, valueFor } from '../data.mjs'
 
 /** Uniform over all keys. Keys stand ready before the clock runs, and the first tenth is for warming up. */
 export async function get({ path, keys: count, by }) {

@@ -55,6 +55,11 @@ export interface Host {
   random(bytes: number): Uint8Array
   /** Calls `run` after `delayMs`; does not keep the process alive. Returns a function that cancels. */
   later(delayMs: number, run: () => void): () => void
+  /**
+   * Calls `onChange` after something in a directory was written, made, renamed or removed, perhaps once for several
+   * changes. Keeps the process alive. Returns a function that ends it. May miss changes, and say nothing of it.
+   */
+  watch(directory: string, onChange: () => void): () => void
   /** Has the runtime show a warning to whoever runs the process. */
   warn(message: string): void
   /** Calls `run` once the event loop has turned. */

@@ -114,6 +114,11 @@ export const nodeHost: Host = {
     timer.unref()
     return () => clearTimeout(timer)
   },
+  watch: (directory, onChange) => {
+    const watcher = fs.watch(directory, onChange)
+    watcher.on('error', () => watcher.close())
+    return () => watcher.close()
+  },
   warn: (message) => process.emitWarning(message, 'CaskyWarning'),
   soon: (run) => {
     setImmediate(run)

@@ -1,11 +1,10 @@
 // Merges one after the other: those that are asked for, and those that the policy calls for.
-import type { BlockCache } from '../cache'
 import type { Segment } from '../catalog'
-import { CaskyError, invariant, typed } from '../errors'
+import { CaskyError, typed } from '../errors'
 import { tryRemove } from '../io'
 import type { Jobs } from '../jobs'
 import { Kernels } from '../kernels'
-import type { Pins } from '../pins'
+import type { Replaced } from '../replaced'
 import { Pace } from './pace'
 import {
   deadBytesOf,
@@ -67,8 +66,7 @@ export interface MergeStats {
 }
 
 export interface MergerRooms extends MergeRooms {
-  cache: BlockCache
-  pins: Pins
+  replaced: Replaced
   maxSegmentBytes: number
   /** Ends the segment that is written to. */
   endSegment: () => Promise<void>
@@ -103,8 +101,6 @@ export class Merger {
   private readonly spoiled = new Set<Segment>()
   /** Whose keys were not pointed to the copies yet, since that has failed. */
   private readonly unmoved: { run: MergeRun; merged: Segment; segments: readonly Segment[] }[] = []
-  /** Replaced, and perhaps still read from. */
-  private readonly replaced = new Set<Segment>()
 
   /** `settings`: undefined where no merge runs by itself. */
   constructor(
@@ -112,11 +108,6 @@ export class Merger {
     private readonly settings: MergeSettings | undefined,
     private readonly jobs: Jobs,
   ) {}
-
-  /** Segments that a manifest names no more, and that are still read from. */
-  get replacedSegments(): ReadonlySet<Segment> {
-    return this.replaced
-  }
 
   /** Merges all that makes the store smaller, or its files fewer. */
   merge(call: MergeCall): Promise<MergeReport> {
@@ -352,24 +343,10 @@ export class Merger {
 
   /** Their files go once nobody reads from them. */
   private retire(segments: readonly Segment[]): void {
-    invariant(
-      segments.every(({ liveBytes }) => liveBytes === 0),
-      'nothing points to what a merge has replaced',
-    )
-    for (const segment of segments) this.replaced.add(segment)
+    const { host, replaced } = this.rooms
     this.rooms.onMerged()
-    this.rooms.pins.whenFree(() => {
-      if (!this.jobs.isStopped) for (const segment of segments) this.remove(segment)
-    })
-  }
-
-  private remove(segment: Segment): void {
-    const { cache, catalog, host } = this.rooms
-    if (!this.replaced.delete(segment)) return
-    catalog.forget(segment)
-    cache.forgetSegment(segment.slot)
     // What can't be removed is found, and removed, by the next open.
-    tryRemove(host, segment.path)
+    replaced.add(segments, ({ path }) => tryRemove(host, path))
   }
 
   /**
@@ -383,8 +360,8 @@ export class Merger {
     this.rooms.publisher.stop()
     this.run?.discard()
     this.pace?.stop()
-    const { host, health } = this.rooms
-    for (const { path } of this.replaced) if (health.poisoned === undefined) tryRemove(host, path)
-    this.replaced.clear()
+    const { host, health, replaced } = this.rooms
+    for (const { path } of replaced.segments) if (health.poisoned === undefined) tryRemove(host, path)
+    replaced.clear()
   }
 }

@@ -1,10 +1,10 @@
 // The machine that a simulated store runs on: the host interface over a disk in memory, a clock that stands until it
 // is told, syncs that end when they are told, and a beacon of a process that can die.
-import type { Beacon } from '../../src/host/beacon'
 import type { FileHandle, Host } from '../../src/host/host'
 import type { Ground } from '../../src/store'
 import { type Node, SimDirectory, type SimDisk, SimFile } from './disk'
 import { kernelsPool } from './pool'
+import { forgetLocks, lonelyBeacon } from './process'
 import type { Random } from './random'
 
 export const STORE = '/store'
@@ -24,6 +24,7 @@ export type CallKind =
   | 'rename'
   | 'remove'
   | 'link'
+  | 'clone'
   | 'syncDirectory'
   | 'freeBytes'
 
@@ -64,6 +65,7 @@ const MUTATING = new Set<CallKind>([
   'rename',
   'remove',
   'link',
+  'clone',
   'syncDirectory',
 ])
 
@@ -77,6 +79,9 @@ export class World {
   changes = 0
   /** What the system says is free; that there is room shows when something is written. */
   freeBytes = Number.MAX_SAFE_INTEGER
+  /** Whether a file may have names in two directories, and whether files may share their bytes. */
+  canLink = true
+  canClone = false
   /** The process is dead: nothing it does reaches the disk any more. */
   isDead = false
   private readonly handles = new Map<FileHandle, Handle>()
@@ -197,6 +202,21 @@ export class World {
     if (node.kind !== 'file') throw systemFailure('EISDIR')
     this.handles.set(++this.lastHandle, { file: node, path, canWrite: mode !== 'read' })
     return this.lastHandle
+  }
+
+  /** A second file with the same bytes, none of which is on disk for certain. */
+  private clone(from: string, to: string): void {
+    if (!this.canClone) throw systemFailure('ENOTSUP')
+    this.call('clone', to)
+    const source = this.disk.find(from)
+    const { directory, name } = this.parent(to)
+    if (source?.kind !== 'file') throw systemFailure('ENOENT')
+    if (directory.live.has(name)) throw systemFailure('EEXIST')
+    const node = new SimFile()
+    node.links = 1
+    node.apply({ kind: 'write', at: 0, bytes: source.live.bytes.slice() })
+    directory.apply({ kind: 'set', name, node })
+    this.done('clone', to)
   }
 
   private sync({ file }: Handle, count: number, fault: unknown): void {
@@ -324,7 +344,9 @@ export class World {
         if (node === undefined) throw systemFailure('ENOENT')
         if (source.directory !== target.directory) throw systemFailure('EXDEV')
         const replaced = target.directory.live.get(target.name)
-        if (replaced?.kind === 'file' && replaced !== node) replaced.links--
+        // Of two names of one file both stay.
+        if (replaced === node) return this.done('rename', from)
+        if (replaced?.kind === 'file') replaced.links--
         source.directory.apply({ kind: 'rename', from: source.name, to: target.name, node })
         this.done('rename', from)
       },
@@ -334,14 +356,20 @@ export class World {
         const target = this.parent(to)
         const node = source.directory.live.get(source.name)
         if (node?.kind !== 'file') throw systemFailure('ENOENT')
+        if (!this.canLink && source.directory !== target.directory) throw systemFailure('EXDEV')
         if (target.directory.live.has(target.name)) throw systemFailure('EEXIST')
         node.links++
         target.directory.apply({ kind: 'set', name: target.name, node })
         this.done('link', from)
       },
-      // A file system without clones.
-      cloneLater: (_from, _to, done) => {
-        this.turns.push(() => done(systemFailure('ENOTSUP')))
+      cloneLater: (from, to, done) => {
+        let failure: unknown = null
+        try {
+          this.clone(from, to)
+        } catch (error) {
+          failure = error
+        }
+        this.turns.push(() => done(failure))
       },
       remove: (path) => {
         this.call('remove', path)
@@ -405,31 +433,11 @@ export class World {
           this.timers = this.timers.filter((each) => each !== timer)
         }
       },
+      watch: () => () => {},
       warn: () => {},
       soon: (run) => {
         this.turns.push(run)
       },
     }
   }
-}
-
-/** A process's own list of its locks, which dies with it. */
-function forgetLocks(disk: SimDisk): void {
-  const scope = globalThis as { [key: symbol]: Map<string, unknown> | undefined }
-  const locks = scope[Symbol.for('casky.locks')]
-  for (const identity of locks?.keys() ?? []) if (identity.startsWith(`${disk.id}:`)) locks?.delete(identity)
-}
-
-/** Nobody else is alive. */
-const lonelyBeacon: Beacon = {
-  describeSelf: () => ({ pid: 1, runtime: 'node' }) as ReturnType<Beacon['describeSelf']>,
-  testProcess: () => 'dead',
-  isShared: () => false,
-  lightAbstract: () => undefined,
-  testAbstract: () => 'dead',
-  light: () => ({ release: () => {} }),
-  lockFile: () => undefined,
-  testFile: () => 'dead',
-  answer: () => Promise.resolve('dead'),
-  answerSync: () => 'dead',
 }
