@@ -4,7 +4,7 @@ import type { Segment } from './catalog'
 import { type CheckpointRooms, checkpointSteps, writeCheckpointNow } from './checkpoint'
 import { hintSteps, removeHint, removeStaleCaches } from './hinting'
 import type { Jobs } from './jobs'
-import type { Pace } from './merge/pace'
+import type { Pace } from './pace'
 import type { RecoveryReport } from './recovery'
 
 /** A segment shorter than this is read as fast as a hint of it. */
@@ -22,7 +22,7 @@ const EXPIRED_RATIO_MIN = 0.05
 export interface CaretakerRooms extends CheckpointRooms {
   /** Resolves once all that is in the log by now is on disk. */
   flush: () => Promise<void>
-  pace: () => Pace
+  pace: (maxBytesPerSecond: number) => Pace
   /** Forgets what has expired, part by part, and says how many of each. */
   sweep: () => Iterable<number>
 }
@@ -82,7 +82,7 @@ export class Caretaker {
 
   /** Forgets what has expired, in slices; returns how many entries. */
   async sweep(): Promise<number> {
-    const pace = this.rooms.pace()
+    const pace = this.rooms.pace(0)
     let swept = 0
     for (const count of this.rooms.sweep()) {
       swept += count
@@ -112,7 +112,7 @@ export class Caretaker {
   }
 
   private async hint(segment: Segment): Promise<void> {
-    const pace = this.rooms.pace()
+    const pace = this.rooms.pace(0)
     const steps = hintSteps(this.rooms, segment)
     this.end = () => steps.return(false)
     while (!this.jobs.isStopped && steps.next().done !== true) if (pace.isDue) await pace.rest()
@@ -120,7 +120,7 @@ export class Caretaker {
   }
 
   private async checkpoint(): Promise<void> {
-    const pace = this.rooms.pace()
+    const pace = this.rooms.pace(0)
     const steps = checkpointSteps(this.rooms)
     this.end = () => steps.return({ isWritten: false, reason: 'ended early' })
     const begin = this.position()

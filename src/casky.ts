@@ -383,6 +383,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
       this.#stop()
       await this.#backups.ended()
       await this.#rooms.writing?.jobs.ended()
+      await this.#rooms.writing?.merger.removed
       await this.#rooms.writing?.writer.close()
       this.#rooms.writing?.caretaker.close()
     } finally {

@@ -16,6 +16,8 @@ export class Ledger {
   readonly keydir = new Keydir()
   /** Of the snapshots that are kept: they are told before a key changes. */
   readonly overlays: Overlay[] = []
+  /** How many groups of writes it has taken. */
+  groups = 0
   /** Entries that had expired and were forgotten. */
   swept = 0
   private touched = 0
@@ -97,6 +99,7 @@ export class Ledger {
 
   /** Moves a written group to the keydir; its first byte lies at `offset` of the segment in `slot`. */
   takeGroup(kernels: Kernels, memtable: Memtable, groupAt: number, slot: number, offset: number): void {
+    this.groups++
     const place = emptyPlace()
     place.segment = slot
     for (let begin = 0; begin < memtable.count; begin += TOUCH_AT_ONCE) {

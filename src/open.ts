@@ -21,8 +21,8 @@ import { Lookup } from './lookup'
 import { type Manifest, publishManifest, readManifest, SECRET_BYTES } from './manifest'
 import type { Memtable } from './memtable'
 import { Merger } from './merge/merger'
-import { Pace } from './merge/pace'
 import type { Settings } from './options'
+import { Pace } from './pace'
 import { Pins } from './pins'
 import { directoryIdentity, Publisher } from './publisher'
 import { Reader } from './reader'
@@ -53,6 +53,8 @@ export interface Rooms {
   pins: Pins
   /** Segments that were merged, and are still read from. */
   replaced: Replaced
+  /** The pace of work beside reads and writes, at so many bytes a second; 0: as many as there are. */
+  pace(maxBytesPerSecond: number): Pace
   /** Those that were not released. */
   snapshots: Set<{ readonly sequence: number; readonly takenAtMs: number }>
   /** The sequence number of the last write. */
@@ -231,7 +233,10 @@ function* openRooms(
   const ledger = new Ledger(catalog)
   const pins = new Pins()
   const replaced = new Replaced({ catalog, cache, pins })
-  const rooms = { host, kernels, catalog, ledger, health, cache, pins, replaced }
+  // What a merge would keep waiting: reads, and groups of writes.
+  const operations = (): number => cache.hits + cache.misses + ledger.groups
+  const pace = (maxBytesPerSecond: number): Pace => new Pace(host, maxBytesPerSecond, operations)
+  const rooms = { host, kernels, catalog, ledger, health, cache, pins, replaced, pace }
   try {
     const found = readManifest(host, kernels, directory)
     // Looked at again under the lock: another process may have been first.
@@ -277,7 +282,6 @@ function* openRooms(
       manifest,
       isWriting: () => log.writtenBytes > 0,
       flush: () => writer.flush(),
-      pace: () => new Pace(host, 0),
       sweep: () => ledger.sweep(kernels, host.nowMs()),
     }
     const caretaker = new Caretaker(care, jobs, recovery)

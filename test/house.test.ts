@@ -63,6 +63,7 @@ const FLOORS: string[][] = [
     'stand-ins',
     'publisher',
     'log',
+    'pace',
     'merge/*',
     'caretaker',
     'writer',

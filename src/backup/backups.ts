@@ -44,7 +44,7 @@ export class Backups {
       const message = `another backup goes into this directory just now; wait for it: ${directory}`
       throw new CaskyError('CASKY_LOCKED', message, { path: directory })
     }
-    const job = new Job(host, call.maxBytesPerSecond, isWanted)
+    const job = new Job(host, this.rooms.pace(call.maxBytesPerSecond), isWanted)
     underWay.add(directory)
     this.jobs.add(job)
     try {

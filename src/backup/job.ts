@@ -3,22 +3,19 @@
 import { ioError } from '../errors'
 import type { FileHandle, Host } from '../host/host'
 import { writeFully } from '../io'
-import { Pace } from '../merge/pace'
+import type { Pace } from '../pace'
 
 export class Job {
-  readonly pace: Pace
   /** What is open, and whether a sync through it is under way. */
   private readonly files = new Map<FileHandle, boolean>()
   private isStopped = false
 
   constructor(
     readonly host: Host,
-    maxBytesPerSecond: number,
+    readonly pace: Pace,
     /** Throws where the work is not wanted any more. */
     private readonly isWanted: () => void,
-  ) {
-    this.pace = new Pace(host, maxBytesPerSecond)
-  }
+  ) {}
 
   /** Asked after each wait: the files are closed where it throws. */
   check(): void {

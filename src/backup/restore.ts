@@ -15,6 +15,7 @@ import {
   unknownManifest,
   writeNext,
 } from '../manifest'
+import { Pace } from '../pace'
 import { type Description, notAsDescribed } from './description'
 import { Job } from './job'
 import { type Exhibit, type Fault, prove } from './proof'
@@ -66,7 +67,7 @@ export class Restore {
     private readonly target: string,
     private readonly call: RestoreCall,
   ) {
-    this.job = new Job(host, 0, () => this.checkSignal())
+    this.job = new Job(host, new Pace(host, 0), () => this.checkSignal())
     this.description = descriptionOf(host, this.kernels, from, call.sequence)
     const { manifest, segments } = this.description
     this.manifest = { ...manifest, segments }

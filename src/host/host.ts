@@ -41,6 +41,8 @@ export interface Host {
    */
   cloneLater(from: string, to: string, done: (error: unknown) => void): void
   remove(path: string): void
+  /** As `remove`, off the event loop's thread, since of a large file it takes long; `done` is called later. */
+  removeLater(path: string, done: (error: unknown) => void): void
   /** On return the directory's names are on disk. */
   syncDirectory(path: string): void
   /** As `syncDirectory`, off the event loop's thread; `done` is called later, never within the call. */

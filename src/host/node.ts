@@ -75,6 +75,7 @@ export const nodeHost: Host = {
     else fs.copyFile(from, to, CLONE_ONLY, done)
   },
   remove: (path) => fs.unlinkSync(path),
+  removeLater: (path, done) => fs.unlink(path, done),
   syncDirectory: (path) => {
     if (process.platform === 'win32') return
     const file = fs.openSync(path, O_RDONLY)

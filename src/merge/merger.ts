@@ -4,8 +4,8 @@ import { CaskyError, typed } from '../errors'
 import { tryRemove } from '../io'
 import type { Jobs } from '../jobs'
 import { Kernels } from '../kernels'
+import type { Pace } from '../pace'
 import type { Replaced } from '../replaced'
-import { Pace } from './pace'
 import {
   deadBytesOf,
   isInWindow,
@@ -67,6 +67,8 @@ export interface MergeStats {
 
 export interface MergerRooms extends MergeRooms {
   replaced: Replaced
+  /** The pace of so many bytes a second; 0: as many as there are. */
+  pace: (maxBytesPerSecond: number) => Pace
   maxSegmentBytes: number
   /** Ends the segment that is written to. */
   endSegment: () => Promise<void>
@@ -102,6 +104,10 @@ export class Merger {
   /** Whose keys were not pointed to the copies yet, since that has failed. */
   private readonly unmoved: { run: MergeRun; merged: Segment; segments: readonly Segment[] }[] = []
 
+  /** Files that are to be removed, one after the other, and when those that were begun are gone. */
+  private readonly doomed = new Set<string>()
+  removed: Promise<void> = Promise.resolve()
+
   /** `settings`: undefined where no merge runs by itself. */
   constructor(
     private readonly rooms: MergerRooms,
@@ -115,7 +121,9 @@ export class Merger {
       await this.rooms.endSegment()
       this.check(call.signal)
       const { catalog, maxSegmentBytes } = this.rooms
-      return this.carryOut(planAll(catalog.segments, maxSegmentBytes, this.mayMerge), call)
+      const report = await this.carryOut(planAll(catalog.segments, maxSegmentBytes, this.mayMerge), call)
+      await this.removed
+      return report
     })
   }
 
@@ -199,7 +207,7 @@ export class Merger {
 
   private async carryOut(plan: MergePlan, call: MergeCall): Promise<MergeReport> {
     const { catalog, host } = this.rooms
-    const pace = new Pace(host, call.maxBytesPerSecond)
+    const pace = this.rooms.pace(call.maxBytesPerSecond)
     this.pace = pace
     const startedMs = host.clockMs()
     const total = (of: (segment: Segment) => number): number =>
@@ -343,10 +351,19 @@ export class Merger {
 
   /** Their files go once nobody reads from them. */
   private retire(segments: readonly Segment[]): void {
-    const { host, replaced } = this.rooms
     this.rooms.onMerged()
-    // What can't be removed is found, and removed, by the next open.
-    replaced.add(segments, ({ path }) => tryRemove(host, path))
+    this.rooms.replaced.add(segments, ({ path }) => {
+      this.doomed.add(path)
+      this.removed = this.removed.then(() => this.remove(path))
+    })
+  }
+
+  /** What can't be removed is found, and removed, by the next open. */
+  private remove(path: string): Promise<void> {
+    return new Promise((resolve) => {
+      if (!this.doomed.delete(path)) resolve()
+      else this.rooms.host.removeLater(path, () => resolve())
+    })
   }
 
   /**
@@ -361,7 +378,9 @@ export class Merger {
     this.run?.discard()
     this.pace?.stop()
     const { host, health, replaced } = this.rooms
-    for (const { path } of replaced.segments) if (health.poisoned === undefined) tryRemove(host, path)
+    const paths = [...this.doomed, ...[...replaced.segments].map(({ path }) => path)]
+    if (health.poisoned === undefined) for (const path of paths) tryRemove(host, path)
+    this.doomed.clear()
     replaced.clear()
   }
 }

@@ -19,6 +19,7 @@ import type { FileHandle, Host } from '../host/host'
 import { clearName, readFully, tryRemove, writeFully } from '../io'
 import type { Kernels } from '../kernels'
 import type { ManifestEntry } from '../manifest'
+import type { Pace } from '../pace'
 import {
   encodeCopiesSeal,
   encodeSegmentHeader,
@@ -30,7 +31,6 @@ import {
   SEGMENT_HEADER_BYTES,
   type SegmentHeader,
 } from '../segment'
-import type { Pace } from './pace'
 
 /** So much of a segment is taken at a time: it is scanned, looked up and copied in well under a millisecond. */
 export const MERGE_WINDOW_BYTES = 0x1_0000

@@ -29,11 +29,11 @@ import type { Host } from '../host/host'
 import type { Kernels } from '../kernels'
 import type { Ledger } from '../ledger'
 import type { ManifestEntry } from '../manifest'
+import type { Pace } from '../pace'
 import type { Publisher } from '../publisher'
 import { SegmentScan } from '../scanner'
 import { JOINED, recordBytes, type SegmentHeader } from '../segment'
 import { MERGE_WINDOW_BYTES, MergeOutput, type MergeSource } from './output'
-import type { Pace } from './pace'
 
 const TABLE = SCAN_TABLE_AT / 4
 const TWO_32 = 0x1_0000_0000

@@ -37,8 +37,18 @@ const POOL: Change[] = [
   },
 ]
 
+/** A process's own list, which dies with it: here many live and die in one. */
+const OWN_LISTS: Change[] = [
+  {
+    file: 'src/backup/backups.ts',
+    find: 'const underWay = new Set<string>()',
+    replace:
+      'const underWay = { has: (_: string) => false, add: (_: string) => {}, delete: (_: string) => {} }',
+  },
+]
+
 /** Hints and checkpoints of stores that are far too small for them. */
-const EARLY_CACHES: Change[] = [
+export const EARLY_CACHES: Change[] = [
   {
     file: 'src/caretaker.ts',
     find: 'HINT_SEGMENT_BYTES_MIN = 0x1_0000',
@@ -65,7 +75,7 @@ const SMALL_ROOMS: Change[] = [
     replace: 'UNSYNCED_BYTES_MAX = 2500',
   },
   // The clock moves by a hundredth each time it is looked at.
-  { file: 'src/merge/pace.ts', find: 'const SLICE_MS = 1', replace: 'const SLICE_MS = 0.03' },
+  { file: 'src/pace.ts', find: 'const SLICE_MS = 1', replace: 'const SLICE_MS = 0.03' },
   { file: 'src/merge/output.ts', find: 'const OUT_BYTES = 0x8_0000', replace: 'const OUT_BYTES = 0x1_1000' },
 ]
 
@@ -119,7 +129,14 @@ export async function bundleWorker(
     outfile,
     logLevel: 'error',
     plugins: [
-      changing([...POOL, ...SMALL_TABLES, ...(rooms === 'small' ? SMALL_ROOMS : []), ...caches, ...mutation]),
+      changing([
+        ...POOL,
+        ...OWN_LISTS,
+        ...SMALL_TABLES,
+        ...(rooms === 'small' ? SMALL_ROOMS : []),
+        ...caches,
+        ...mutation,
+      ]),
     ],
   })
 }

@@ -151,7 +151,6 @@ export class World {
   }
 
   private call(kind: CallKind, path: string): void {
-    this.late = undefined
     const fault = this.begin(kind, path)
     if (fault === undefined || !('code' in fault)) return
     const failure = systemFailure(fault.code)
@@ -163,6 +162,8 @@ export class World {
     if (this.isDead) throw systemFailure('EKILLED')
     this.calls++
     if (MUTATING.has(kind)) this.changes++
+    // Of a call that failed otherwise.
+    this.late = undefined
     kernelsPool.own(this.kernels)
     return this.watcher.before?.(kind, path)
   }
@@ -222,6 +223,17 @@ export class World {
   private sync({ file }: Handle, count: number, fault: unknown): void {
     if (fault !== undefined) file.lost(count, this.random)
     else file.synced(count)
+  }
+
+  private remove(path: string): void {
+    this.call('remove', path)
+    const { directory, name } = this.parent(path)
+    const node = directory.live.get(name)
+    if (node === undefined) throw systemFailure('ENOENT')
+    if (node.kind !== 'file') throw systemFailure('EISDIR')
+    node.links--
+    directory.apply({ kind: 'remove', name })
+    this.done('remove', path)
   }
 
   private host(): Host {
@@ -371,16 +383,16 @@ export class World {
         }
         this.turns.push(() => done(failure))
       },
-      remove: (path) => {
-        this.call('remove', path)
-        const { directory, name } = this.parent(path)
-        const node = directory.live.get(name)
-        if (node === undefined) throw systemFailure('ENOENT')
-        if (node.kind !== 'file') throw systemFailure('EISDIR')
-        node.links--
-        directory.apply({ kind: 'remove', name })
-        this.done('remove', path)
+      removeLater: (path, done) => {
+        let failure: unknown = null
+        try {
+          this.remove(path)
+        } catch (error) {
+          failure = error
+        }
+        this.turns.push(() => done(failure))
       },
+      remove: (path) => this.remove(path),
       syncDirectory: (path) => {
         const node = this.disk.find(path)
         if (node?.kind !== 'directory') throw systemFailure('ENOENT')
