@@ -112,6 +112,28 @@ describe('one store, several runtimes', () => {
     },
   )
 
+  test.each(
+    ALL.flatMap((writer) =>
+      [...ALL, denoSandbox].map((other) => ({ writer, other, name: writer.name, otherName: other.name })),
+    ),
+  )('what $name writes and merges, a follower on $otherName sees', async ({ writer, other }) => {
+    const path = newPath()
+    const writing = begin(writer, 'worker-cjs.cjs', path)
+    writing.send('hold')
+    await writing.next()
+    const following = begin(other, 'worker-esm.mjs', path)
+    following.send('follow')
+    await following.next()
+    for (let round = 0; round < 3; round++) {
+      writing.send('change')
+      const { digest } = (await writing.next()) as { digest: string }
+      following.send('seen')
+      expect(await following.next()).toEqual({ digest, ok: true, isReadOnly: true })
+    }
+    await writing.kill()
+    await following.kill()
+  })
+
   const pairs = [...ALL, denoSandbox].flatMap((holder) =>
     [...ALL, denoSandbox].map((other) => ({ holder, other, name: holder.name, otherName: other.name })),
   )
