@@ -1,7 +1,7 @@
 // Small helpers over bytes that several rooms share.
 import { Buffer } from 'node:buffer'
 
-const TWO_32 = 0x1_0000_0000
+export const TWO_32 = 0x1_0000_0000
 
 export function writeU64(view: DataView, at: number, value: number): void {
   view.setUint32(at, value >>> 0, true)

@@ -13,7 +13,10 @@ import {
   RESULT_HASH_LOW,
   RESULT_NEXT_SEQUENCE,
   RESULT_STOP,
+  ROW_EXPIRES_HIGH,
+  ROW_EXPIRES_LOW,
 } from '../assembly/layout'
+import { TWO_32 } from './bytes'
 import { CaskyError } from './errors'
 import { KERNELS_BASE64 } from './kernels.wasm'
 
@@ -130,6 +133,11 @@ export class Kernels {
 
   get hashHigh(): number {
     return this.words[RESULT + RESULT_HASH_HIGH]
+  }
+
+  /** When the record of a scan's row expires, which begins at `word`. */
+  expiryOfRow(word: number): number {
+    return this.words[word + ROW_EXPIRES_LOW] + this.words[word + ROW_EXPIRES_HIGH] * TWO_32
   }
 
   /** What the last scan left: how far it came, why it stopped, what it learnt. */

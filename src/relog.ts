@@ -9,8 +9,6 @@ import {
   KIND_MASK,
   KIND_PUT,
   ROW_AT,
-  ROW_EXPIRES_HIGH,
-  ROW_EXPIRES_LOW,
   ROW_HASH_HIGH,
   ROW_HASH_LOW,
   ROW_KIND,
@@ -33,7 +31,6 @@ import { SegmentScan } from './scanner'
 import { recordBytes, type SegmentHeader } from './segment'
 
 const TABLE = SCAN_TABLE_AT / 4
-const TWO_32 = 0x1_0000_0000
 
 export interface RelogRooms {
   host: Host
@@ -197,9 +194,7 @@ function movePlaces(
   const copy = rooms.catalog.at(slot)
   const origin = rooms.catalog.at(tail.slot)
   for (const { word, kind, offset, keyAt, keyBytes } of writesBehind(rooms, kernels, tail)) {
-    const hasExpired =
-      (kind & FLAG_EXPIRES) !== 0 &&
-      words[word + ROW_EXPIRES_LOW] + words[word + ROW_EXPIRES_HIGH] * TWO_32 <= nowMs
+    const hasExpired = (kind & FLAG_EXPIRES) !== 0 && kernels.expiryOfRow(word) <= nowMs
     if (hasExpired || (kind & KIND_MASK) === KIND_DELETE) {
       const tombstoneBytes = recordBytes(keyBytes, 0, false)
       copy.tombstoneBytes += tombstoneBytes

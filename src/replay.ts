@@ -19,7 +19,7 @@ import {
   ROW_WORDS,
   SCAN_TABLE_AT,
 } from '../assembly/layout'
-import { GrowableBytes, GrowableWords } from './bytes'
+import { GrowableBytes, GrowableWords, TWO_32 } from './bytes'
 import type { Segment } from './catalog'
 import { Findings } from './findings'
 import type { Health } from './health'
@@ -28,7 +28,6 @@ import { emptyPlace, type Place } from './keydir/keydir'
 import { recordBytes } from './segment'
 
 const TABLE = SCAN_TABLE_AT / 4
-const TWO_32 = 0x1_0000_0000
 
 /** Numbers kept for each member of a batch that is not complete yet. */
 const MEMBER_NUMBERS = 8
@@ -138,9 +137,7 @@ export class Replay {
     place.offset = offset
     place.valueBytes = words[word + ROW_VALUE_BYTES]
     place.isDamaged = (kind & ROW_VALUE_DAMAGED) !== 0
-    place.expiresAtMs = expires
-      ? words[word + ROW_EXPIRES_LOW] + words[word + ROW_EXPIRES_HIGH] * TWO_32
-      : undefined
+    place.expiresAtMs = expires ? this.kernels.expiryOfRow(word) : undefined
     place.recordBytes = recordBytes(kind >>> 16, place.valueBytes, expires)
   }
 

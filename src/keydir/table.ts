@@ -10,6 +10,7 @@
 //
 // An entry's home slot is its hash scaled to the number of slots, so a table can have any length and grow by an
 // eighth instead of doubling. The tags settle nearly every probe without a look at the heap.
+import { TWO_32 } from '../bytes'
 import { invariant } from '../errors'
 import { recordBytes } from '../segment'
 import type { Piece } from './folded'
@@ -24,7 +25,6 @@ const SLOTS_MIN = 4
 const HEAP_WORDS_MIN = 32
 const QUARTER_UNTIL_WORDS = 2048
 const TWO_24 = 0x100_0000
-const TWO_32 = 0x1_0000_0000
 
 /** Where a key's newest record lies. One object is reused for many answers: copy what you keep. */
 export interface Place {

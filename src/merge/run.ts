@@ -10,8 +10,6 @@ import {
   ROW_AT,
   ROW_BURIED,
   ROW_COPIED,
-  ROW_EXPIRES_HIGH,
-  ROW_EXPIRES_LOW,
   ROW_HASH_HIGH,
   ROW_HASH_LOW,
   ROW_KIND,
@@ -36,7 +34,6 @@ import { JOINED, recordBytes, type SegmentHeader } from '../segment'
 import { MERGE_WINDOW_BYTES, MergeOutput, type MergeSource } from './output'
 
 const TABLE = SCAN_TABLE_AT / 4
-const TWO_32 = 0x1_0000_0000
 /** Keys looked up together, so that their cache misses overlap. */
 const TOUCH_AT_ONCE = 64
 
@@ -332,7 +329,7 @@ export class MergeRun {
     }
     if (!isThere) {
       // Deleted; or it has expired and was swept, and then nothing else hides what is older.
-      if (expires && this.expiryOf(word) <= this.nowMs) this.recordsExpired++
+      if (expires && this.kernels.expiryOfRow(word) <= this.nowMs) this.recordsExpired++
       return expires ? this.tombstone(keyBytes) : 0
     }
     const { found } = keydir
@@ -342,11 +339,6 @@ export class MergeRun {
     this.recordsExpired++
     ledger.remove(low, high, bytes, keyAt, keyBytes)
     return this.tombstone(keyBytes)
-  }
-
-  private expiryOf(word: number): number {
-    const { words } = this.kernels
-    return words[word + ROW_EXPIRES_LOW] + words[word + ROW_EXPIRES_HIGH] * TWO_32
   }
 
   private tombstone(keyBytes: number): number {
