@@ -293,7 +293,7 @@ describe('expiry', () => {
     clock.nowMs = 5100
     expect(db.stats()).toMatchObject({ entries: 40, expired: 60 })
     expect(await db.expire()).toBe(60)
-    expect(db.stats()).toMatchObject({ entries: 40, expired: 0 })
+    expect(db.stats()).toMatchObject({ entries: 40, expired: 0, swept: 60 })
     expect(await db.expire()).toBe(0)
     db.closeSync()
   })

@@ -35,17 +35,13 @@ export function picture(stats: Stats, subject: Subject, style: Style, isAll: boo
 }
 
 function facts(stats: Stats, { name }: Subject, style: Style): string[] {
-  const { liveBytes, deadBytes, keydir, cache, recovery } = stats
+  const { liveBytes, deadBytes, keydir, cache, merges, snapshots, recovery } = stats
   const total = liveBytes + deadBytes
   const row = (label: string, text: string): string[] => wrap(label, text, LABEL_COLUMNS, style)
   const reads = cache.hits + cache.misses
   return [
     paint(style, 'bold', fit(oneLine(name), style)),
-    ...row(
-      'entries',
-      numberOf(stats.entries) +
-        (stats.expired > 0 ? `, and ${numberOf(stats.expired)} expired that are not swept yet` : ''),
-    ),
+    ...row('entries', entriesOf(stats)),
     ...row('sequence', `${numberOf(stats.lastSequence)} is the last`),
     ...row('on disk', `${sizeOf(stats.bytes)} in ${countOf(stats.segments.length, 'segment')}`),
     ...(total > 0 ? [wholeBar(stats, style)] : []),
@@ -62,8 +58,27 @@ function facts(stats: Stats, { name }: Subject, style: Style): string[] {
           `${sizeOf(cache.bytes)}, ${percentOf(cache.hits, reads)} of ${numberOf(reads)} reads hit`,
         )
       : []),
+    ...(merges.count > 0 ? row('merges', mergesOf(merges)) : []),
+    ...(snapshots.count > 0 || snapshots.replacedBytes > 0 ? row('snapshots', snapshotsOf(snapshots)) : []),
     ...row('opening', openingOf(recovery)),
   ]
+}
+
+function entriesOf({ entries, expired, swept }: Stats): string {
+  const waiting = expired > 0 ? `, and ${numberOf(expired)} expired that are not swept yet` : ''
+  return numberOf(entries) + waiting + (swept > 0 ? `; ${numberOf(swept)} were swept` : '')
+}
+
+function mergesOf({ count, bytesRead, bytesWritten, freedBytes, last }: Stats['merges']): string {
+  const moved = `${sizeOf(bytesRead)} read, ${sizeOf(bytesWritten)} written, ${sizeOf(freedBytes)} freed`
+  // A file may say anything here.
+  const why = typeof last?.reason === 'string' ? `; the last one: ${oneLine(last.reason)}` : ''
+  return `${numberOf(count)}: ${moved}${why}`
+}
+
+function snapshotsOf({ count, replacedBytes }: Stats['snapshots']): string {
+  const held = replacedBytes > 0 ? `; ${sizeOf(replacedBytes)} were merged, and are still read from` : ''
+  return `${numberOf(count)} held${held}`
 }
 
 /** Numbers from a file may be of a version that knew fewer ways to open a segment. */

@@ -13,6 +13,7 @@ const STATES = ['active', 'closed', 'sealed']
 const SHAPE = {
   entries: 0,
   expired: 0,
+  swept: 0,
   lastSequence: 0,
   segments: [
     {
@@ -46,6 +47,8 @@ const SHAPE = {
       buckets: [{ fromMs: 0, belowMs: 0, count: 0 }],
     },
   },
+  merges: { count: 0, bytesRead: 0, bytesWritten: 0, freedBytes: 0 },
+  snapshots: { count: 0, replacedBytes: 0 },
   recovery: { scanned: 0, durationMs: 0, bytesRead: 0 },
 }
 

@@ -33,6 +33,7 @@ const SEGMENTS: SegmentStats[] = (
 const STATS = {
   entries: 12_345_678,
   expired: 12,
+  swept: 5678,
   lastSequence: 99_999_999,
   segments: SEGMENTS,
   bytes: 451 * MIB + 96,
@@ -59,6 +60,14 @@ const STATS = {
       }),
     },
   },
+  merges: {
+    count: 17,
+    bytesRead: 900 * MIB,
+    bytesWritten: 300 * MIB,
+    freedBytes: 600 * MIB,
+    last: { reason: 'half of a segment is dead' },
+  },
+  snapshots: { count: 2, replacedBytes: 33 * MIB },
   recovery: { segments: 4, hinted: 3, scanned: 1, records: 5, bytesRead: 451 * MIB + 96, durationMs: 1234 },
   // What else there is to know is not drawn.
 } as unknown as Stats
@@ -108,6 +117,10 @@ describe('at every width', () => {
       'mean 0.4 ms',
       '45% of 10,000 reads',
       '3 by hint, 1 read whole',
+      '5,678 were swept',
+      '17: 900.0 MiB read, 300.0 MiB written, 600.0 MiB freed',
+      'half of a segment is dead',
+      '2 held; 33.0 MiB were merged',
     ]) {
       expect(words).toContain(number)
     }
