@@ -8,9 +8,9 @@ import type { Pace } from './pace'
 import type { RecoveryReport } from './recovery'
 
 /** A segment shorter than this is read as fast as a hint of it. */
-const HINT_SEGMENT_BYTES_MIN = 0x1_0000
+export const HINT_SEGMENT_BYTES_MIN = 0x1_0000
 /** So much of the log without a checkpoint is read as fast as one is written. */
-const LOG_BYTES_MIN = 0x4_0000
+export const LOG_BYTES_MIN = 0x4_0000
 /** A checkpoint is written again when the log has grown by so much, or by half of what the checkpoint takes. */
 const LOG_BYTES_MAX = 0x200_0000
 const SWEEP_EVERY_MS = 30_000

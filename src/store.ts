@@ -164,7 +164,8 @@ export async function checkOn(
 /**
  * Makes a sound store of a damaged one, with all that can be read; what it replaces is kept in a directory beside it.
  * A key whose newest value is lost is deleted, so that no older one passes for it. Throws CASKY_LOCKED while a writer
- * has the store. A failure, an abort or a crash leaves the store as it was; running it again is always fine.
+ * has the store. A failure, an abort or a crash leaves the store as it was, or repaired, where all that was missing was
+ * the index; running it again is always fine.
  */
 export function repair(path: string, options?: RepairOptions): Promise<RepairReport> {
   return repairOn(NODE, path, options)

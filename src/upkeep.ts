@@ -10,6 +10,7 @@ import { Kernels } from './kernels'
 import { acquireLock, type LockWait } from './lock'
 import { listOrUndefined, notFound, storePath } from './open'
 import { checkNames, progressAndSignal } from './options'
+import { rebuildCaches } from './rebuild'
 import { type RepairProgress, type RepairReport, repair } from './repair'
 import type { ManifestState } from './rollcall'
 import { retold } from './steps'
@@ -102,7 +103,12 @@ export function* repairSteps(
   const directory = storeDirectory(host, path)
   const lock = yield* acquireLock(host, beacon, directory)
   try {
-    return yield* repair(host, directory, new Health())
+    const report = yield* repair(host, directory, new Health())
+    if (!report.wasSound) {
+      const steps = rebuildCaches(host, directory)
+      yield* retold(steps, (progress): RepairProgress => ({ ...progress, phase: 'index' }))
+    }
+    return report
   } finally {
     lock.release()
   }

@@ -66,6 +66,7 @@ const FLOORS: string[][] = [
     'pace',
     'merge/*',
     'caretaker',
+    'rebuild',
     'writer',
     'reader',
     'lookup',

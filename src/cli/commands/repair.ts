@@ -36,7 +36,11 @@ async function repairStore(cli: Cli, dir: string, { json, quiet }: RepairFlags):
   const isWanted = quiet !== true
   const stop = new AbortController()
   cli.interrupt.onStop(() => stop.abort())
-  const progress = bytesProgress(cli.messages, { check: 'checking', copy: 'repairing' }, isWanted)
+  const progress = bytesProgress(
+    cli.messages,
+    { check: 'checking', copy: 'repairing', index: 'indexing' },
+    isWanted,
+  )
   let report: RepairReport
   try {
     report = await repair(dir, { onProgress: progress.update, signal: stop.signal })
