@@ -70,9 +70,9 @@ export class Catalog {
   }
 
   /** Puts what they were merged into in the place of `run`, which stand next to each other. They stay readable. */
-  replace(run: readonly Segment[], entry: ManifestEntry | undefined): Segment | undefined {
-    const merged = entry === undefined ? undefined : this.give(entry)
-    this.segments.splice(this.placeOf(run), run.length, ...(merged === undefined ? [] : [merged]))
+  replace(run: readonly Segment[], entry: ManifestEntry): Segment {
+    const merged = this.give(entry)
+    this.segments.splice(this.placeOf(run), run.length, merged)
     return merged
   }
 
@@ -114,12 +114,11 @@ export class Catalog {
   }
 
   /** As `entries`, once `replace` has been done. */
-  entriesWith(run: readonly Segment[], entry: ManifestEntry | undefined): ManifestEntry[] {
+  entriesWith(run: readonly Segment[], entry: ManifestEntry): ManifestEntry[] {
     const at = this.placeOf(run)
-    const merged = entry === undefined ? [] : [entry]
     return [
       ...entriesOf(this.segments.slice(0, at)),
-      ...merged,
+      entry,
       ...entriesOf(this.segments.slice(at + run.length)),
     ]
   }

@@ -1,7 +1,7 @@
 // Verifies every byte of a store that is open, and changes nothing.
 import { isEqual } from './bytes'
 import type { Catalog, Segment } from './catalog'
-import { CaskyError, isOutOfHandles } from './errors'
+import { isCaskyError, isOutOfHandles } from './errors'
 import { join, MANIFEST } from './files'
 import { Findings, REMEDY_MANIFEST } from './findings'
 import type { Health } from './health'
@@ -41,7 +41,8 @@ function checkManifest(
       )
     }
   } catch (error) {
-    if (!(error instanceof CaskyError) || isOutOfHandles(error)) throw error
+    // What can't be read now need not be damaged.
+    if (!isCaskyError(error) || error.code === 'CASKY_IO' || isOutOfHandles(error)) throw error
     findings.report(0, 0, error.message, REMEDY_MANIFEST)
   }
 }

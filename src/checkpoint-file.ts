@@ -226,7 +226,10 @@ function decodeLists(
 }
 
 function isConsistent({ begin, entries, segments, pieces }: Checkpoint, imageBytes: number): boolean {
-  if (begin.index >= segments.length || begin.bytes > segments[begin.index].bytes) return false
+  if (begin.index >= segments.length || segments.some(({ bytes, liveBytes }) => liveBytes > bytes)) return false
+  const begun = segments[begin.index]
+  if (begin.bytes > begun.bytes || begin.records > begun.records) return false
+  if (begin.records > 0 && begin.lastSequence > begun.lastSequence) return false
   let foundEntries = 0
   let foundBytes = 0
   for (const piece of pieces) {

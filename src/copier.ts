@@ -124,7 +124,7 @@ export class SegmentCopy {
   bury(source: CopySource, place: CopyPlace, keepsBatch: boolean): number {
     const from = this.load(source, {
       ...place,
-      recordBytes: Math.min(place.recordBytes, RECORD_PREFIX_BYTES_MAX),
+      recordBytes: Math.min(place.recordBytes, RECORD_PREFIX_BYTES_MAX, READ_BYTES),
     })
     const { flags, timeMs, prefixBytes, keyBytes, sequenceOffset } = this.fieldsAt(from, source, place)
     const keyAt = from + prefixBytes - keyBytes

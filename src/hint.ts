@@ -84,7 +84,8 @@ export function* readHint(
       yield reader.offset
     }
     replay.end(entry.lastSequence)
-    const isFit = reader.isWhole(entry) && health.damage.length === 0 && segment.records === entry.records
+    const isCounted = segment.records === entry.records && segment.lastSequence <= entry.lastSequence
+    const isFit = reader.isWhole(entry) && health.damage.length === 0 && isCounted
     return { unfit: isFit ? undefined : 'it is damaged', bytesRead: reader.bytesRead }
   } finally {
     host.close(file)

@@ -108,10 +108,10 @@ export class Publisher {
    */
   async replaceLater(
     run: readonly Segment[],
-    entry: ManifestEntry | undefined,
+    entry: ManifestEntry,
     check: () => void,
     onRenamed: () => void,
-  ): Promise<Segment | undefined> {
+  ): Promise<Segment> {
     const { host, kernels, catalog, health, manifest } = this.rooms
     for (;;) {
       const attempt = ++this.begun

@@ -12,7 +12,7 @@ import { readManifest } from './manifest'
 import { recover } from './recovery'
 import type { SurveyProgress } from './survey'
 
-/** Never fails, since nobody needs them: whatever comes between leaves a sound store with fewer of them. */
+/** Whatever comes between leaves a sound store with fewer of them. */
 export function* rebuildCaches(host: Host, directory: string): Generator<SurveyProgress, void> {
   const kernels = new Kernels()
   const catalog = new Catalog(host, directory)
@@ -35,8 +35,6 @@ export function* rebuildCaches(host: Host, directory: string): Generator<SurveyP
       const last = catalog.segments.at(-1)
       if (last?.state === 'active') syncPath(host, last.path, 'sync a segment')
     })
-  } catch {
-    // As said above.
   } finally {
     catalog.closeFiles()
   }

@@ -18,9 +18,12 @@ import { SEGMENT_HEADER_BYTES, type SegmentHeader, STORE_ID_BYTES } from './segm
 import { retold } from './steps'
 import { type Survey, type Surveyed, type SurveyProgress, survey } from './survey'
 
-/** How far a repair has come: first it reads everything, then it copies what is damaged. */
+/**
+ * How far a repair has come: first it reads everything, then it copies what is damaged. In the end, when the store is
+ * sound again, it makes hints and a checkpoint of it.
+ */
 export interface RepairProgress extends SurveyProgress {
-  phase: 'check' | 'copy'
+  phase: 'check' | 'copy' | 'index'
 }
 
 export interface RewrittenSegment {
@@ -194,7 +197,9 @@ class Repair {
     const { host, kernels } = this
     const { header, path, lastSequence } = segment.read
     const { firstSequence, salt } = header
-    const copy = this.startCopy(header, { generation, segmentId: header.id })
+    // What stands in for others still does.
+    const isFolded = header.copies?.isFolded
+    const copy = this.startCopy(header, { generation, segmentId: header.id, isFolded })
     const file = openToRead(host, path)
     try {
       const source = { file, path, salt, firstSequence }

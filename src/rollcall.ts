@@ -9,16 +9,17 @@ import {
   REMEDY_FOREIGN,
   REMEDY_HEADER,
   REMEDY_MANIFEST,
+  REMEDY_MISSING,
   REMEDY_NAME,
   REMEDY_UNKNOWN,
 } from './findings'
 import type { Health } from './health'
 import type { Host } from './host/host'
 import type { Kernels } from './kernels'
-import { isKeptAside, Leftovers, UNNAMED } from './leftovers'
+import { Leftovers, UNNAMED } from './leftovers'
 import { type Manifest, type ManifestEntry, readManifest, salvageHeaders } from './manifest'
 import { type Expected, expectedOf } from './pass'
-import { lastSequenceOffset, sealAtEnd, solveSalt } from './salt'
+import { lastSequenceOffset } from './salt'
 import {
   isSameSegment,
   SEGMENT_HEADER_BYTES,
@@ -27,6 +28,7 @@ import {
   STORE_ID_BYTES,
 } from './segment'
 import { type SegmentFile, SegmentFiles } from './segment-files'
+import { StandIns } from './stand-ins'
 
 export interface Enlisted {
   entry: ManifestEntry
@@ -59,13 +61,22 @@ export function callRoll(host: Host, kernels: Kernels, directory: string, health
 /** Where no header is left to tell it; a repair gives another. */
 const UNKNOWN_STORE_ID = new Uint8Array(STORE_ID_BYTES)
 
+const CUT_SHORT = 'the end of what a merge has written is missing, and so is part of what it was made of'
+const FOUND_OUT = 'the segment header is damaged; what it said was found out from the records'
+
+interface Headerless {
+  file: SegmentFile
+  salt: number
+  /** Where its seal tells all. */
+  sealed: SegmentHeader | undefined
+}
+
 class Caller {
   private readonly claimed = new Set<SegmentFile>()
   private readonly files: SegmentFiles
   /** Of this store, in its files and in what is left of its manifest; without those that a manifest names. */
   private unnamed: SegmentHeader[] = []
-  /** Ids of segments whose place a copy has taken, and that only a crash kept from being removed. */
-  private replaced = new Set<number>()
+  private standIns: StandIns | undefined
   private readonly nowMs: number
 
   constructor(
@@ -85,7 +96,7 @@ class Caller {
     const named = manifest === undefined ? [] : this.enlistNamed(manifest)
     const garbage = manifest === undefined ? [] : this.claimLeftovers(manifest)
     const found = this.enlistFound(storeId, manifest, named, salvaged)
-    const segments = found.length === 0 ? named : [...named, ...found].sort(bySequence)
+    const segments = found.length === 0 ? named : this.withoutReplaced([...named, ...found]).sort(bySequence)
     const manifestState = state === 'sound' && found.length > 0 ? 'older' : state
     if (manifestState !== 'sound') this.decideAll(segments)
     const rest = this.files.all.filter((file) => !this.claimed.has(file))
@@ -191,6 +202,15 @@ class Caller {
     return { entry, expected: expectedOf(entry), file }
   }
 
+  /** Of what an older manifest names, or was found, others may stand in for some. */
+  private withoutReplaced(segments: Enlisted[]): Enlisted[] {
+    return segments.filter(({ entry, file }) => {
+      if (this.standIns?.isReplaced(entry.header.id) !== true) return true
+      if (file !== undefined) this.claimed.delete(file)
+      return false
+    })
+  }
+
   private claimLeftovers(manifest: Manifest): SegmentFile[] {
     const named = new Set(manifest.segments.map(({ header }) => header.id))
     const leftovers = new Leftovers(this.host, this.kernels, this.directory, manifest)
@@ -207,94 +227,52 @@ class Caller {
     salvaged: SegmentHeader[],
   ): Enlisted[] {
     this.unnamed = this.unnamedHeaders(storeId, manifest, salvaged)
-    this.replaced = this.idsOfReplaced()
-    const headers = this.unnamed.filter(({ id }) => !this.replaced.has(id))
+    const headerless = this.headerless(storeId, manifest)
+    const sealed = headerless.flatMap((each) => (each.sealed === undefined ? [] : [each.sealed]))
+    const { host, kernels, directory } = this
+    const namedHeaders = named.map(({ entry }) => entry.header)
+    const candidates = { unnamed: this.unnamed, salvaged, sealed, named: namedHeaders }
+    const standIns = new StandIns(host, kernels, directory, this.files, candidates)
+    this.standIns = standIns
     const found: Enlisted[] = []
-    const add = (header: SegmentHeader): void => {
+    const add = (header: SegmentHeader, given?: SegmentFile): void => {
       const file =
-        this.fileOf(header) ?? (salvaged.includes(header) ? this.doubtfulFileOf(header) : undefined)
+        given ?? this.fileOf(header) ?? (salvaged.includes(header) ? this.doubtfulFileOf(header) : undefined)
       if (file !== undefined) this.claim(file)
-      if (file?.id === header.id && manifest !== undefined) {
+      if (given !== undefined) this.report(given.path, SEGMENT_HEADER_BYTES, FOUND_OUT, REMEDY_HEADER)
+      else if (file?.id === header.id && manifest !== undefined)
         this.report(file.path, file.bytes, UNNAMED.reason, UNNAMED.remedy)
-      }
       found.push(this.enlist(activeEntry(header), file))
     }
-    for (const header of headers) if (header.copies === undefined) add(header)
-    const standIns = this.standIns()
-    for (const file of this.files.all) {
-      if (this.claimed.has(file) || file.header !== undefined || file.bytes <= SEGMENT_HEADER_BYTES) continue
-      if (manifest !== undefined && file.id < manifest.nextSegmentId) continue
-      // What is left of the manifest may have its header still, and it be a copy: those come last.
-      if (this.unnamed.some((header) => this.files.holderOf(header) === file)) continue
-      const header = this.solveHeader(file, storeId, [...named, ...found, ...standIns])
+    const fileOfSealed = (header: SegmentHeader) =>
+      headerless.find(({ sealed: its }) => its?.id === header.id && its.salt === header.salt)?.file
+    for (const header of standIns.originals()) add(header, fileOfSealed(header))
+    const tellers = standIns.tellers().map((header) => this.tellerOf(header))
+    for (const each of headerless) {
+      const { file, salt } = each
+      if (each.sealed !== undefined || this.claimed.has(file)) continue
+      const firstSequence = this.firstSequenceOf(each, [...named, ...found, ...tellers])
+      const header = headerOf(file, storeId, salt, firstSequence)
       if (header === undefined) continue
-      if (this.replaced.has(header.id)) {
-        standIns.push(this.enlist(activeEntry(header), file))
-        continue
-      }
-      const reason = 'the segment header is damaged; what it said was found out from the records'
-      this.report(file.path, SEGMENT_HEADER_BYTES, reason, REMEDY_HEADER)
-      found.push(this.enlist(activeEntry(header), this.claim(file)))
+      if (standIns.isReplaced(header.id) || standIns.isFolded(header)) tellers.push(this.tellerOf(header))
+      else add(header, file)
     }
-    // Copies of a whole segment that is there say nothing new. A copied end, whose header tells where it was cut off,
-    // may be all that is left of it; but one that was not finished was never named, and would hide what it lacks.
-    const present = new Set<number>()
-    for (const { entry, file } of [...named, ...found]) if (file !== undefined) present.add(entry.header.id)
-    for (const header of headers) {
-      if (header.copies === undefined) continue
-      const { segmentId } = header.copies
-      const isEnd = header.previous.id === segmentId
-      const isOriginHere = present.has(segmentId) || (isEnd && this.replaced.has(segmentId))
-      if (isOriginHere && !(isEnd && this.isFinished(header))) continue
-      add(header)
-      // There may be copies of copies.
-      if (found.at(-1)?.file !== undefined) present.add(header.id)
+    for (const header of standIns.copies()) {
+      const present = [...named, ...found].filter(({ file }) => file !== undefined)
+      const isIdle = standIns.isIdle(
+        header,
+        present.map(({ entry }) => entry.header),
+      )
+      if (!isIdle) add(header, fileOfSealed(header))
+      if (standIns.isCutShort(header))
+        this.report(join(directory, segmentName(header.id)), 0, CUT_SHORT, REMEDY_MISSING)
     }
     return found
   }
 
-  /**
-   * What is no part of the store, or not known to be one yet, and tells where a segment without a header belongs. Copies
-   * do only where what they were made of is gone. Else it tells itself, so that a repair comes to the same whatever an
-   * earlier one, that was cut short, has left.
-   */
-  private standIns(): Enlisted[] {
-    const isStandIn = (header: SegmentHeader): boolean => {
-      const { id, copies, previous } = header
-      if (this.replaced.has(id)) return true
-      if (copies === undefined || !this.isFinished(header)) return false
-      return previous.id === copies.segmentId || this.originOf(copies.segmentId) === undefined
-    }
-    return this.unnamed.filter(isStandIn).map((header) => {
-      const entry = activeEntry(header)
-      return { entry, expected: expectedOf(entry), file: this.files.holderOf(header) }
-    })
-  }
-
-  private originOf(id: number): SegmentFile | undefined {
-    return this.files.all.find((file) => (file.header?.id ?? file.id) === id)
-  }
-
-  /** A repair gives the originals their second names once all copies are finished, right before its manifest. */
-  private idsOfReplaced(): Set<number> {
-    const ids = new Set<number>()
-    for (const header of this.unnamed) {
-      const id = header.copies?.segmentId
-      if (id === undefined || header.previous.id === id) continue
-      const origin = this.originOf(id)
-      if (origin === undefined || this.claimed.has(origin) || !this.isFinished(header)) continue
-      if (isKeptAside(this.host, this.directory, origin)) ids.add(id)
-    }
-    return ids
-  }
-
-  /**
-   * Whether a copy is whole: by its seal; or by a segment that was made behind it, which only happens once a manifest
-   * has named it. The header of that one may be left in the manifest only, and a repair that is cut short has perhaps
-   * repeated its word in a copy: asking both comes to the same with and without that copy.
-   */
-  private isFinished(header: SegmentHeader): boolean {
-    return this.unnamed.some(({ previous }) => previous.id === header.id) || this.files.isSealed(header)
+  private tellerOf(header: SegmentHeader): Enlisted {
+    const entry = activeEntry(header)
+    return { entry, expected: expectedOf(entry), file: this.files.holderOf(header) }
   }
 
   private unnamedHeaders(
@@ -318,34 +296,30 @@ class Caller {
     return [...headers.values()].sort((a, b) => a.id - b.id)
   }
 
-  /** What the header of a segment said of which only the records are left. */
-  private solveHeader(
-    file: SegmentFile,
-    storeId: Uint8Array | undefined,
-    others: Enlisted[],
-  ): SegmentHeader | undefined {
-    const { host, kernels } = this
-    const solved = this.files.withFile(file.path, (handle) => {
-      const salt = solveSalt(host, kernels, handle, file.bytes)
-      if (salt === undefined) return undefined
-      const seal = sealAtEnd(host, kernels, handle, file.bytes, salt)
-      if (seal !== undefined) return { salt, firstSequence: seal.lastSequence - seal.sequenceOffset }
-      const next = nextOf(file.id, others)
-      if (next === undefined) return { salt, firstSequence: this.sequenceBehind(file.id, others) }
-      const target = { file: handle, path: file.path, salt, fileBytes: file.bytes, decidedBytes: next.bytes }
-      return { salt, firstSequence: next.lastSequence - lastSequenceOffset(host, kernels, target) }
+  /** Files without a header, and what their records and seal say instead. */
+  private headerless(storeId: Uint8Array | undefined, manifest: Manifest | undefined): Headerless[] {
+    return this.files.all.flatMap((file): Headerless[] => {
+      if (this.claimed.has(file) || file.header !== undefined || file.bytes <= SEGMENT_HEADER_BYTES) return []
+      if (manifest !== undefined && file.id < manifest.nextSegmentId) return []
+      // What is left of the manifest may have its header still.
+      if (this.unnamed.some((header) => this.files.holderOf(header) === file)) return []
+      const solved = this.files.solve(file)
+      if (solved === undefined) return []
+      const { salt, seal } = solved
+      const firstSequence = seal && seal.lastSequence - seal.sequenceOffset
+      return [{ file, salt, sealed: headerOf(file, storeId, salt, firstSequence) }]
     })
-    const firstSequence = solved?.firstSequence
-    if (solved === undefined || firstSequence === undefined || firstSequence < 1) return undefined
-    const previous = { id: 0, bytes: 0, lastSequence: 0, isSealed: false }
-    return {
-      storeId: storeId ?? UNKNOWN_STORE_ID,
-      id: file.id,
-      salt: solved.salt,
-      createdAtMs: 0,
-      firstSequence,
-      previous,
-    }
+  }
+
+  /** The first sequence number of a segment that has neither header nor seal. */
+  private firstSequenceOf({ file, salt }: Headerless, others: Enlisted[]): number | undefined {
+    const { id, path, bytes: fileBytes } = file
+    const next = nextOf(id, others)
+    if (next === undefined) return this.sequenceBehind(id, others)
+    return this.files.withFile(path, (handle) => {
+      const target = { file: handle, path, salt, fileBytes, decidedBytes: next.bytes }
+      return next.lastSequence - lastSequenceOffset(this.host, this.kernels, target)
+    })
   }
 
   /** The first sequence number that was free when the segment of this id was made, where others tell. */
@@ -383,7 +357,7 @@ class Caller {
 
   private reportAside({ header, id, path, bytes }: SegmentFile, storeId: Uint8Array | undefined): void {
     const say = (reason: string, remedy = REMEDY_FOREIGN) => this.report(path, bytes, reason, remedy)
-    if (this.replaced.has(header?.id ?? id)) say('a segment whose place a copy has taken')
+    if (this.standIns?.isReplaced(header?.id ?? id)) say('a segment whose place a copy has taken')
     else if (header === undefined) say('no segment can be made out in this file', REMEDY_UNKNOWN)
     else if (storeId === undefined || !isEqual(header.storeId, storeId)) say('a segment of another store')
     else say(`a segment ${header.id} that is no part of the store any more`)
@@ -413,6 +387,18 @@ function nextOf(id: number, all: Enlisted[]): SegmentHeader['previous'] | undefi
   const isLength =
     next !== undefined && next.bytes >= SEGMENT_HEADER_BYTES && next.bytes <= SEGMENT_LENGTH_MAX
   return isLength ? next : undefined
+}
+
+/** What the header of a segment said of which only the records are left. */
+function headerOf(
+  { id }: SegmentFile,
+  storeId: Uint8Array | undefined,
+  salt: number,
+  firstSequence: number | undefined,
+): SegmentHeader | undefined {
+  if (firstSequence === undefined || firstSequence < 1) return undefined
+  const previous = { id: 0, bytes: 0, lastSequence: 0, isSealed: false }
+  return { storeId: storeId ?? UNKNOWN_STORE_ID, id, salt, createdAtMs: 0, firstSequence, previous }
 }
 
 function activeEntry(header: SegmentHeader): ManifestEntry {

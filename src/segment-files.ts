@@ -3,7 +3,7 @@ import { ioError, systemCode } from './errors'
 import { join, segmentIdOf } from './files'
 import type { FileHandle, Host } from './host/host'
 import type { Kernels } from './kernels'
-import { sealAtEnd } from './salt'
+import { sealAtEnd, solveSalt } from './salt'
 import { isSameSegment, readSegmentHeader, type Seal, type SegmentHeader } from './segment'
 
 export interface SegmentFile {
@@ -67,10 +67,10 @@ export class SegmentFiles {
     }
   }
 
-  /** Whether a segment that is here ends with a valid seal. */
-  isSealed(header: SegmentHeader): boolean {
+  /** The valid seal that a segment that is here ends with. */
+  sealIn(header: SegmentHeader): Seal | undefined {
     const file = this.holderOf(header)
-    return file !== undefined && this.sealOf(file, header.salt) !== undefined
+    return file && this.sealOf(file, header.salt)
   }
 
   /** The file that has this header, whatever its name is; else the one under its name that has none. */
@@ -79,6 +79,15 @@ export class SegmentFiles {
     if (holder !== undefined) return holder
     const own = this.named(header.id)
     return own?.header === undefined ? own : undefined
+  }
+
+  /** What the records of one without a header tell. */
+  solve({ path, bytes }: SegmentFile): { salt: number; seal: ReturnType<typeof sealAtEnd> } | undefined {
+    const { host, kernels } = this
+    return this.withFile(path, (file) => {
+      const salt = solveSalt(host, kernels, file, bytes)
+      return salt === undefined ? undefined : { salt, seal: sealAtEnd(host, kernels, file, bytes, salt) }
+    })
   }
 
   sealOf({ path, bytes }: SegmentFile, salt: number): Seal | undefined {

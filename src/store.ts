@@ -62,7 +62,10 @@ async function drive<P extends { phase: string }, T>(
     }
     return step.value
   } catch (error) {
-    throw ended(steps, error, path)
+    // What is done, but for what nobody needs, is done.
+    const result = resultIn(steps, error)
+    if (result !== undefined) return result.value
+    throw typed('read or write the store', String(path), error)
   }
 }
 
@@ -101,14 +104,15 @@ export async function openOn<K extends KeyEncoding, V extends ValueEncoding>(
   return storeOf<K, V>(rooms, settings)
 }
 
-/** A failure between two steps makes them free the lock and the files. */
-function ended<S, T>(steps: Generator<S, T, Evidence>, error: unknown, path: string): unknown {
+/** A failure between two steps makes them free the lock and the files; undefined where that is the end of it. */
+function resultIn<S, T>(steps: Generator<S, T, Evidence>, error: unknown): { value: T } | undefined {
   try {
-    steps.throw(error)
+    const step = steps.throw(error)
+    return step.done === true ? { value: step.value } : undefined
   } catch {
     // It throws the same error again, and is over.
+    return undefined
   }
-  return typed('read or write the store', String(path), error)
 }
 
 export function openSyncOn<K extends KeyEncoding, V extends ValueEncoding>(
@@ -131,7 +135,8 @@ export function openSyncOn<K extends KeyEncoding, V extends ValueEncoding>(
     }
     return storeOf<K, V>(step.value, settings)
   } catch (error) {
-    throw ended(steps, error, path)
+    resultIn(steps, error)
+    throw typed('read or write the store', String(path), error)
   }
 }
 
@@ -164,8 +169,8 @@ export async function checkOn(
 /**
  * Makes a sound store of a damaged one, with all that can be read; what it replaces is kept in a directory beside it.
  * A key whose newest value is lost is deleted, so that no older one passes for it. Throws CASKY_LOCKED while a writer
- * has the store. A failure, an abort or a crash leaves the store as it was, or repaired, where all that was missing was
- * the index; running it again is always fine.
+ * has the store. A failure, an abort or a crash leaves the store as it was; running it again is always fine. In the last
+ * phase (`'index'`) it is repaired already: an abort only ends the making of hints and a checkpoint.
  */
 export function repair(path: string, options?: RepairOptions): Promise<RepairReport> {
   return repairOn(NODE, path, options)

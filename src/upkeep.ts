@@ -104,13 +104,20 @@ export function* repairSteps(
   const lock = yield* acquireLock(host, beacon, directory)
   try {
     const report = yield* repair(host, directory, new Health())
-    if (!report.wasSound) {
-      const steps = rebuildCaches(host, directory)
-      yield* retold(steps, (progress): RepairProgress => ({ ...progress, phase: 'index' }))
-    }
+    if (!report.wasSound) yield* index(host, directory)
     return report
   } finally {
     lock.release()
+  }
+}
+
+/** Never fails, since nobody needs it: whatever comes between leaves a sound store with less of it. */
+function* index(host: Host, directory: string): Generator<RepairProgress, void> {
+  try {
+    const steps = rebuildCaches(host, directory)
+    yield* retold(steps, (progress): RepairProgress => ({ ...progress, phase: 'index' }))
+  } catch {
+    // As said above.
   }
 }
 

@@ -43,7 +43,7 @@ describe('a snapshot', () => {
     for (const { snapshot } of kept) snapshot.release()
     expect(db.stats().snapshots).toEqual({ count: 0, oldestAtMs: undefined, replacedBytes: 0 })
     const named = db.stats().segments.map(({ path }) => path)
-    expect(segmentsOf(db.path).filter((path) => !named.includes(path))).toEqual([])
+    await expect.poll(() => segmentsOf(db.path).filter((path) => !named.includes(path))).toEqual([])
     await db.close()
   })
 

@@ -47,6 +47,8 @@ export class Job {
   }
 
   async sync(file: FileHandle, path: string): Promise<void> {
+    // It may have been stopped since the last look, and the file closed.
+    this.check()
     this.files.set(file, true)
     try {
       await this.pace.wait((done) => {

@@ -124,6 +124,8 @@ class Reading {
       this.job.pace.moved(doneBytes - event.offset)
       this.onBytes(doneBytes - event.offset)
       await this.job.rest()
+      // Closed with the store, perhaps, since the rest was over.
+      this.job.check()
     }
     replay.end(entry.lastSequence)
     if (doneBytes !== bytes) return { offset: doneBytes, reason: `ends before byte ${bytes}` }
@@ -164,6 +166,7 @@ class Reading {
       this.crc = kernels.crc(piece, this.crc)
       done += bytes
       await job.rest()
+      job.check()
     }
     return valueSum >>> 0 === valueCrc ? undefined : offset + prefixBytes
   }

@@ -116,6 +116,8 @@ export class Transfer {
             unsyncedBytes = 0
           }
           await this.job.rest()
+          // Closed with the store, perhaps, since the rest was over.
+          this.job.check()
         }
         await this.job.sync(target, to)
       }),

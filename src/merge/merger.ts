@@ -295,14 +295,13 @@ export class Merger {
         const parts = [segments.slice(0, at), segments.slice(at + 1)]
         runs.splice(i + 1, 0, ...parts.filter((part) => isUseful(part, catalog.segments)))
       }
-      if (outcome.isDone) {
-        if (merged === undefined) this.retire(segments)
-        else this.unmoved.push({ run, merged, segments })
+      if (merged !== undefined) {
+        this.unmoved.push({ run, merged, segments })
         report.recordsWritten += outcome.recordsWritten
         report.recordsExpired += outcome.recordsExpired
         report.bytesWritten += outcome.bytesWritten
         report.freedBytes += sizeOf(segments) - outcome.bytesWritten
-        if (merged !== undefined) fresh.add(merged)
+        fresh.add(merged)
         await this.moveAll()
       }
       if (damaged === undefined) bytesDone += sizeOf(segments)

@@ -208,11 +208,13 @@ export class MergeOutput {
     const { header, records } = this
     // The seal vouches for everything before it.
     await this.sync()
-    if (records > 0) {
+    // One that holds nothing says that what it was made of is to stay away; without a number there was nothing.
+    const isSealed = records > 0 || lastSequence >= header.firstSequence
+    if (isSealed) {
       this.writeSeal(lastSequence)
       await this.sync()
     }
-    const state = records > 0 ? 'sealed' : 'closed'
+    const state = isSealed ? 'sealed' : 'closed'
     return { header, state, bytes: this.bytes, records, lastSequence }
   }
 

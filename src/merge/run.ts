@@ -57,9 +57,8 @@ export interface RunPlan {
 export interface RunOutcome {
   /** Where it found damage, which it does not copy; then nothing has changed. */
   damaged: Segment | undefined
-  /** undefined where nothing was left, or where nothing has changed. */
+  /** What took the place of the segments; undefined where nothing has changed. */
   merged: Segment | undefined
-  isDone: boolean
   recordsRead: number
   recordsWritten: number
   /** Puts that had expired. */
@@ -152,12 +151,12 @@ export class MergeRun {
       return this.outcome({})
     }
     const merged = await this.publish(output, entry)
-    return this.outcome({ merged, isDone: true, bytesWritten: merged?.bytes ?? 0 })
+    return this.outcome({ merged, bytesWritten: merged.bytes })
   }
 
   private outcome(given: Partial<RunOutcome>): RunOutcome {
     const { recordsRead, recordsExpired, bytesRead, offsets } = this
-    const nothing = { damaged: undefined, merged: undefined, isDone: false, bytesWritten: 0 }
+    const nothing = { damaged: undefined, merged: undefined, bytesWritten: 0 }
     return { ...nothing, recordsRead, recordsExpired, bytesRead, recordsWritten: offsets.length, ...given }
   }
 
@@ -184,28 +183,23 @@ export class MergeRun {
     return segments.length > 1 || bytes < segments[0].bytes
   }
 
-  private async publish(output: MergeOutput, entry: ManifestEntry): Promise<Segment | undefined> {
+  /** Also where nothing is left: without its manifest the store would find what was merged again. */
+  private async publish(output: MergeOutput, entry: ManifestEntry): Promise<Segment> {
     const { catalog, host, publisher } = this.rooms
-    const { segments } = this.plan
-    // An empty one stays where it alone tells the last sequence number.
-    const isEmpty = entry.records === 0 && catalog.segments.at(-1) !== segments[segments.length - 1]
-    if (!isEmpty) {
-      try {
-        await this.pace.wait((done) => host.syncDirectoryLater(catalog.directory, done))
-      } catch (cause) {
-        throw ioError('sync the directory', catalog.directory, cause)
-      }
-      this.check()
+    try {
+      await this.pace.wait((done) => host.syncDirectoryLater(catalog.directory, done))
+    } catch (cause) {
+      throw ioError('sync the directory', catalog.directory, cause)
     }
+    this.check()
     this.pace.endSlice()
-    const merged = await publisher.replaceLater(segments, isEmpty ? undefined : entry, this.check, () => {
+    const merged = await publisher.replaceLater(this.plan.segments, entry, this.check, () => {
       // From here on a manifest names it.
-      if (!isEmpty) this.output = undefined
+      this.output = undefined
       output.close()
     })
     this.pace.beginSlice()
-    if (isEmpty) this.discard()
-    if (merged !== undefined) merged.tombstoneBytes = this.tombstoneBytes
+    merged.tombstoneBytes = this.tombstoneBytes
     return merged
   }
 

@@ -1,22 +1,13 @@
 // Every harm of a kind, and not one drawn by chance, over two small stores: each bit flipped, each cut, each piece
 // zeroed, doubled or swapped, each file missing, swapped or another store's, each length set to an extreme with the CRC
-// of its header or manifest mended.
-import { crc32 } from 'node:zlib'
-import {
-  type Field,
-  getField,
-  manifestFields,
-  mendManifest,
-  recordExtent,
-  recordOffsets,
-  SEGMENT_HEADER_BYTES,
-  segmentFields,
-  setField,
-} from '../support/hostile'
+// of its header or manifest mended. And over a third one that to its hints and its checkpoint.
+import { CHECKPOINT } from '../../src/files'
+import { cacheExchanges, type PastCache } from './caches'
 import type { Failure } from './cases'
+import { cacheLengths, lengths } from './forging'
 import { newTally, type Tally, Violation } from './oracle'
 import { Random } from './random'
-import { cutAt, fileOf, flip, type Hurt, removed, rewrite, swapped } from './rot'
+import { cutAt, fileOf, flip, type Hurt, placed, removed, rewrite, swapped } from './rot'
 import { Simulation } from './simulation'
 import { type Role, suffer } from './suffering'
 import { filesOf, type Victim } from './victim'
@@ -50,13 +41,44 @@ const STEPS: Step[] = [
   { do: 'settle' },
 ]
 
-function traceOf(seed: number): Trace {
-  return { seed, settings: { sync: 'always', maxSegmentBytes: 4096, cacheBytes: 0 }, steps: STEPS }
+/** A store with segments that have hints, and a checkpoint that ends in the midst of one. */
+const CACHED_STEPS: Step[] = [
+  { do: 'put', key: 'a', bytes: 3 },
+  { do: 'batch', changes: [{ key: 'b', bytes: 3 }, { key: 'c', bytes: 1 }, { key: 'd' }] },
+  { do: 'put', key: 'e', bytes: 2300, ttlMs: 5000 },
+  { do: 'settle' },
+  // Another segment begins with it, and a checkpoint is due.
+  { do: 'put', key: 'e', bytes: 2200 },
+  { do: 'put', key: 'd', bytes: 5 },
+  { do: 'put', key: 'd', bytes: 9 },
+  { do: 'delete', key: 'c' },
+  { do: 'settle' },
+  { do: 'turn' },
+  { do: 'turn' },
+  { do: 'put', key: 'a', bytes: 2 },
+  { do: 'settle' },
+  { do: 'kill' },
+  { do: 'put', key: 'f', bytes: 2 },
+  { do: 'settle' },
+  { do: 'reopen' },
+  ...Array.from({ length: 12 }, (): Step => ({ do: 'turn' })),
+]
+
+function traceOf(seed: number, steps = STEPS, merge?: false): Trace {
+  return { seed, settings: { sync: 'always', maxSegmentBytes: 4096, cacheBytes: 0, merge }, steps }
 }
 
 function leave(seed: number, isClosed: boolean): Promise<Victim> {
   return new Simulation(traceOf(seed), { crashesPerCall: undefined }, newTally()).victim({
     isClosed,
+    isMerged: false,
+  })
+}
+
+function leaveCached(seed: number, steps = CACHED_STEPS): Promise<Victim> {
+  const plan = { crashesPerCall: undefined, keepsCaches: true }
+  return new Simulation(traceOf(seed, steps, false), plan, newTally()).victim({
+    isClosed: false,
     isMerged: false,
   })
 }
@@ -94,67 +116,6 @@ function pieces(name: string, bytes: number): Hurt[] {
         }),
       ),
   ])
-}
-
-/** The file as another store has it under the same name. */
-function foreign(name: string, other: Victim): Hurt {
-  const bytes = fileOf(other.disk, name).live.bytes
-  return {
-    path: name,
-    what: "is another store's",
-    keysMax: undefined,
-    shortens: true,
-    apply: (disk) => rewrite(disk, name, () => bytes.slice()),
-  }
-}
-
-/** Numbers that say how much there is of something. */
-const LENGTHS = /(length|count|records|sequence|next segment id)$/
-
-function extremesOf(field: Field, now: bigint): bigint[] {
-  const max = 2n ** BigInt(8 * field.bytes) - 1n
-  const some = [0n, 1n, 95n, 96n, 97n, now - 1n, now + 1n, 2n ** 31n - 1n, 2n ** 31n, 2n ** 32n - 1n]
-  const large = [2n ** 53n - 1n, 2n ** 53n, max / 2n, max - 1n, max]
-  return [...new Set([...some, ...large])].filter((value) => value >= 0n && value <= max && value !== now)
-}
-
-/** The CRC of a record's header; its value's stays as it is, so that no value is made which nobody wrote. */
-function mendRecordHeader(segment: Buffer, offset: number, salt: number): void {
-  const extent = recordExtent(segment, offset)
-  if (extent === undefined || extent.valueAt > segment.length) return
-  const header = segment.subarray(offset + 4, extent.valueAt)
-  segment.writeUInt32LE(crc32(header, (salt ^ offset) >>> 0), offset)
-}
-
-function lengths(name: string, content: Uint8Array): Hurt[] {
-  const bytes = Buffer.from(content)
-  const isManifest = name === 'MANIFEST'
-  const offsets = isManifest ? [] : recordOffsets(bytes)
-  const fields = (isManifest ? manifestFields(bytes) : segmentFields(bytes, offsets)).filter((field) =>
-    LENGTHS.test(field.name),
-  )
-  const mend = (changed: Buffer, at: number): void => {
-    const salt = changed.readUInt32LE(36)
-    const record = offsets.findLast((offset) => offset <= at)
-    if (isManifest) mendManifest(changed)
-    else if (record !== undefined) mendRecordHeader(changed, record, salt)
-    else changed.writeUInt32LE(crc32(changed.subarray(0, SEGMENT_HEADER_BYTES - 4)), SEGMENT_HEADER_BYTES - 4)
-  }
-  return fields.flatMap((field) =>
-    extremesOf(field, getField(bytes, field)).map((value) => ({
-      path: name,
-      what: `${field.name} = ${value}, mended`,
-      keysMax: undefined,
-      isForged: true,
-      apply: (disk) =>
-        rewrite(disk, name, (before) => {
-          const changed = Buffer.from(before)
-          setField(changed, field, value)
-          mend(changed, field.at)
-          return new Uint8Array(changed)
-        }),
-    })),
-  )
 }
 
 interface Harm {
@@ -196,9 +157,33 @@ function othersOf(
     ...pieces(name, bytes),
     removed(name),
     ...behind.map((each) => swapped(name, each.name)),
-    foreign(name, other),
+    placed(name, fileOf(other.disk, name).live.bytes, "another store's"),
     ...lengths(name, fileOf(victim.disk, name).live.bytes.slice(0, bytes)),
   ]
+}
+
+/** Hints and a checkpoint: a writer for one bit of each byte of a hint, and for what befalls a cache as a whole. */
+function harmsOfCaches(victim: Victim, foreign: PastCache[]): Harm[] {
+  const readers: Role[] = ['reader']
+  const alone = victim.caches.flatMap((name): Harm[] => {
+    const { bytes } = fileOf(victim.disk, name).live
+    const cuts = upTo(bytes.length).map((at) => cutAt(name, at))
+    return [
+      ...flips(name, bytes.length).map(({ hurt, roles }) => ({
+        hurt,
+        roles: name === CHECKPOINT ? readers : roles,
+      })),
+      ...[...cuts, ...cacheLengths(name, bytes)].map((hurt) => ({ hurt, roles: readers })),
+    ]
+  })
+  const exchanges = cacheExchanges(victim.disk, { past: victim.past, foreign })
+  return [...alone, ...exchanges.map((hurt): Harm => ({ hurt, roles: ['reader', 'writer'] }))]
+}
+
+/** Those of another store. */
+async function foreignCaches(): Promise<PastCache[]> {
+  const other = await leaveCached(2, CACHED_STEPS.slice(1))
+  return other.caches.map((name) => ({ name, bytes: fileOf(other.disk, name).live.bytes.slice() }))
 }
 
 /** What is run at a time, in a thread of its own. */
@@ -208,13 +193,18 @@ export const BIT_SHARES = 2
 export async function runBits(seed: number, tally: Tally): Promise<Failure | undefined> {
   const share = seed % BIT_SHARES
   const random = new Random(share)
+  const run = async (victim: Victim, harms: Harm[]): Promise<void> => {
+    for (const [i, { hurt, roles }] of harms.entries()) {
+      if (i % BIT_SHARES !== share) continue
+      for (const role of roles) await suffer(victim, hurt, random, tally, role)
+    }
+  }
   try {
+    const cached = await leaveCached(1)
+    await run(cached, harmsOfCaches(cached, await foreignCaches()))
     for (const isClosed of [true, false]) {
-      const [ours, other] = [await leave(1, isClosed), await leave(2, isClosed)]
-      for (const [i, { hurt, roles }] of harmsOf(ours, other).entries()) {
-        if (i % BIT_SHARES !== share) continue
-        for (const role of roles) await suffer(ours, hurt, random, tally, role)
-      }
+      const ours = await leave(1, isClosed)
+      await run(ours, harmsOf(ours, await leave(2, isClosed)))
     }
     return undefined
   } catch (error) {

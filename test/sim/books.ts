@@ -1,7 +1,7 @@
 // The books of a trace: what was written and with what outcome, what the store owes once it is opened again, and which
 // answers it may give instead.
 import type { Casky } from '../../src/index'
-import { type Change, History, show } from './model'
+import { type Change, History, putsIn, show } from './model'
 import { contentsOf, live, Violation } from './oracle'
 import type { Verdict } from './verdict'
 import type { Settings } from './workload'
@@ -13,7 +13,7 @@ const UNKNOWN = 'CASKY_POISONED'
 /** So many records at least: a delete of what was not there writes none. */
 function recordsOf(changes: Change[], result: unknown): number {
   if (changes.length === 1 && changes[0].value === undefined) return result === true ? 1 : 0
-  return changes.filter(({ value }) => value !== undefined).length
+  return putsIn(changes)
 }
 
 export class Books {
@@ -50,7 +50,7 @@ export class Books {
       )
     }
     this.owed = undefined
-    this.history = new History(live(history.after(place), nowMs), least)
+    this.history = new History(live(history.after(place), nowMs), least, lastSequence)
   }
 
   /** The process has ended, and so many operations have to be found. */

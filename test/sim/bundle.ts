@@ -95,7 +95,7 @@ function changing(changes: Change[]): Plugin {
   return {
     name: 'change sources',
     setup: (builder) => {
-      builder.onLoad({ filter: /\/(src|assembly)\/.*\.ts$/ }, ({ path }) => {
+      builder.onLoad({ filter: /\/(src|assembly|test\/sim)\/.*\.ts$/ }, ({ path }) => {
         const wanted = byFile.get(path)
         if (wanted === undefined) return undefined
         done.add(path)

@@ -2,13 +2,14 @@
 
 import { SEGMENT_HEADER_BYTES } from '../../src/segment'
 import { runBits } from './bits'
+import { cacheHurts } from './caches'
 import { SECTOR_BYTES } from './disk'
 import { faultsFrom } from './faults'
 import type { FaultPlace, Kept } from './kept'
 import { Mending } from './mending'
 import { newTally, type Tally, Violation } from './oracle'
 import { Random } from './random'
-import { cutAt, flip, type Hurt, overlaid, removed, sectors, swapped } from './rot'
+import { cutAt, fileOf, flip, type Hurt, overlaid, removed, sectors, swapped } from './rot'
 import type { Rule } from './rules'
 import { type Plan, Simulation, simulate } from './simulation'
 import { type Role, suffer } from './suffering'
@@ -17,7 +18,7 @@ import { type Step, type Trace, traceOf } from './workload'
 import type { CallKind } from './world'
 
 /** `bits` is never drawn. */
-export type CaseKind = 'crash' | 'merge' | 'fault' | 'rot' | 'repair' | 'bits'
+export type CaseKind = 'crash' | 'merge' | 'backup' | 'fault' | 'rot' | 'repair' | 'bits'
 
 export interface Failure {
   kind: CaseKind
@@ -32,20 +33,24 @@ export interface Failure {
 
 const CRASHES_PER_CALL = 6
 /** How many of the stores that are repaired a crash has left between two changes of names, and then lose their manifest. */
-const MIDWAY = Number(process.env.CASKY_MIDWAY ?? 0)
+const MIDWAY = 0.25
 const MERGING_TRACES = 15
+const BACKUP_TRACES = 6
 const FAULTS_PER_CASE = 25
 /** How many of the traces with errors are short, and have one at each of their calls in turn. */
 const SWEEPS = 0.3
 const SWEEP_STEPS = 14
-/** How many of them have errors at the calls from when a merge begins, and how many calls that are, by chance. */
+/** How many of them have errors at the calls from when a merge or a backup begins, and how many calls that are, by chance. */
 const MERGE_SWEEPS = 0.25
+const BACKUP_SWEEPS = 0.15
 const MERGED_STEPS = 20
 const MERGE_CALLS = 50
 const FLIPS_PER_CASE = 500
 const CUTS_PER_CASE = 60
 const SECTORS_PER_CASE = 40
 const REPAIRS_PER_CASE = 6
+/** How many of the stores with rot keep their caches, where they have any. */
+const CACHED = 0.5
 /** How many of the stores with rot are opened to be written to. */
 const WRITERS = 0.15
 const SHRINK_TRIES = 150
@@ -56,6 +61,7 @@ export function kindOf(seed: number): CaseKind {
   if (draw < 4) return 'fault'
   if (draw < 6) return draw === 4 ? 'rot' : 'repair'
   if (draw < 7) return 'merge'
+  if (draw < 8) return 'backup'
   return 'crash'
 }
 
@@ -99,6 +105,8 @@ export async function runCase(
       return runCrashes(seed, trace, tally, shrinks)
     case 'merge':
       return runMerges(seed, tally, shrinks)
+    case 'backup':
+      return runBackups(seed, tally, shrinks)
     case 'fault':
       return runFaults(seed, trace, tally, shrinks)
     case 'rot':
@@ -136,6 +144,20 @@ async function runMerges(seed: number, tally: Tally, shrinks: boolean): Promise<
   return undefined
 }
 
+/** Traces that are about backups, in which only those are looked at. */
+async function runBackups(seed: number, tally: Tally, shrinks: boolean): Promise<Failure | undefined> {
+  const random = new Random(seed ^ 0xbac)
+  const plan = { crashesPerCall: undefined, looksAtBackups: true }
+  for (let i = 0; i < BACKUP_TRACES; i++) {
+    const mix = { steps: 20 + random.below(40), hasLarge: random.chance(0.12), isBackingUp: true }
+    const trace = traceOf(random.below(2 ** 31), mix)
+    const violation = await simulate(trace, plan, tally)
+    if (violation !== undefined)
+      return await failureOf('backup', seed, trace, violation, shrinks ? plan : undefined)
+  }
+  return undefined
+}
+
 interface Calls {
   /** By their kind. */
   calls: Map<CallKind, number[]>
@@ -161,25 +183,32 @@ async function callsOf(trace: Trace): Promise<Calls> {
   return { violation: await simulate(trace, plan, newTally()), calls, before }
 }
 
-/** Traces with errors: at calls drawn by chance, or at each call of a short one, or at each from when a merge begins. */
-type Errors = 'some' | 'sweep' | 'merge'
+/** Traces with errors: at calls drawn by chance, or at each call of a short one, or from when a merge or a backup begins. */
+type Errors = 'some' | 'sweep' | 'merge' | 'backup'
 
 function errorsOf(random: Random): Errors {
   const draw = random.next()
   if (draw < SWEEPS) return 'sweep'
-  return draw < SWEEPS + MERGE_SWEEPS ? 'merge' : 'some'
+  if (draw < SWEEPS + MERGE_SWEEPS) return 'merge'
+  return draw < SWEEPS + MERGE_SWEEPS + BACKUP_SWEEPS ? 'backup' : 'some'
 }
 
 function sweptTrace(trace: Trace, errors: Errors): Trace {
   if (errors === 'some') return trace
   const { settings, steps } = trace
   if (errors === 'sweep') return { ...trace, steps: steps.slice(0, SWEEP_STEPS) }
-  const apart = steps.filter(({ do: what }) => what !== 'merge')
-  const merge: Step[] = [{ do: 'settle' }, { do: 'merge' }]
+  const apart = steps.filter(({ do: what }) => what !== errors)
+  const [before, behind] = [apart.slice(0, MERGED_STEPS), apart.slice(MERGED_STEPS, 2 * MERGED_STEPS)]
+  const begun: Step[] = [
+    { do: 'settle' },
+    errors === 'merge' ? { do: 'merge' } : { do: 'backup', since: 'latest' },
+  ]
+  // There is one already, and it must not suffer.
+  const earlier: Step[] = errors === 'backup' ? [{ do: 'backup' }, { do: 'settle' }, { do: 'settle' }] : []
   return {
     ...trace,
     settings: { ...settings, merge: false },
-    steps: [...apart.slice(0, MERGED_STEPS), ...merge, ...apart.slice(MERGED_STEPS, 2 * MERGED_STEPS)],
+    steps: [...earlier, ...before, ...begun, ...behind, ...earlier],
   }
 }
 
@@ -192,7 +221,7 @@ function placesOf(
   if (errors === 'some') return someCalls(calls, random)
   const all = everyCall(calls)
   if (errors === 'sweep') return all
-  const from = before[steps.findIndex(({ do: what }) => what === 'merge')] ?? 0
+  const from = before[steps.findIndex(({ do: what }, i) => what === errors && i > 0)] ?? 0
   const behind = all.filter((call) => call >= from)
   const odds = MERGE_CALLS / behind.length
   return behind.filter(() => random.chance(odds))
@@ -271,8 +300,8 @@ function hurtsOf(victim: Victim, random: Random): Hurt[] {
 async function runRot(seed: number, trace: Trace, tally: Tally): Promise<Failure | undefined> {
   const random = new Random(seed ^ 0xb17)
   try {
-    const victim = await leave(trace, random, tally)
-    for (const hurt of hurtsOf(victim, random)) {
+    const victim = await leave(trace, random, tally, false, random.chance(CACHED))
+    for (const hurt of [...hurtsOf(victim, random), ...(await hurtsOfCaches(victim, trace, random))]) {
       await suffer(victim, hurt, random, tally, roleFor(victim, hurt, random))
     }
     return undefined
@@ -282,9 +311,31 @@ async function runRot(seed: number, trace: Trace, tally: Tally): Promise<Failure
   }
 }
 
-function leave(trace: Trace, random: Random, tally: Tally, keepsMidway = false): Promise<Victim> {
+function leave(
+  trace: Trace,
+  random: Random,
+  tally: Tally,
+  keepsMidway = false,
+  keepsCaches = false,
+): Promise<Victim> {
   const end = { isClosed: random.chance(0.6), isMerged: random.chance(0.4) }
-  return new Simulation(trace, { crashesPerCall: undefined, keepsMidway }, tally).victim(end)
+  return new Simulation(trace, { crashesPerCall: undefined, keepsMidway, keepsCaches }, tally).victim(end)
+}
+
+/** Those of caches, where the victim has any. */
+async function hurtsOfCaches(victim: Victim, trace: Trace, random: Random): Promise<Hurt[]> {
+  if (victim.caches.length === 0) return []
+  // What is written to it is not the same.
+  const others = trace.steps.filter((_, i) => i % 5 > 0)
+  const other = await leave(
+    { ...trace, seed: trace.seed ^ 1, steps: others },
+    random,
+    newTally(),
+    false,
+    true,
+  )
+  const foreign = other.caches.map((name) => ({ name, bytes: fileOf(other.disk, name).live.bytes.slice() }))
+  return cacheHurts(victim.disk, { past: victim.past, foreign }, random)
 }
 
 function roleFor({ isEnded }: Victim, { path, other }: Hurt, random: Random): Role {

@@ -162,8 +162,8 @@ export function* choices(disk: SimDisk, count: number, random: Random): Generato
   }
 }
 
-/** Names and contents as one text: two disks with the same are the same to the store. */
-export function imageOf(disk: SimDisk): string {
+/** Names and contents below a directory as one text: two disks with the same are the same to the store. */
+export function imageOf(disk: SimDisk, below = '/'): string {
   const parts: string[] = []
   const visit = (directory: SimDirectory): void => {
     for (const name of [...directory.live.keys()].sort()) {
@@ -178,6 +178,7 @@ export function imageOf(disk: SimDisk): string {
       }
     }
   }
-  visit(disk.root)
+  const top = disk.find(below)
+  if (top?.kind === 'directory') visit(top)
   return parts.join(' ')
 }

@@ -1,6 +1,7 @@
 // What a system may answer to a call.
+
+import { type CallKind, type Fault, MUTATING } from './calls'
 import type { Random } from './random'
-import type { CallKind, Fault } from './world'
 
 const CODES: Record<CallKind, string[]> = {
   open: ['EMFILE', 'EACCES', 'EIO'],
@@ -15,25 +16,13 @@ const CODES: Record<CallKind, string[]> = {
   makeDirectory: ['ENOSPC', 'EACCES'],
   rename: ['EIO', 'ENOSPC'],
   remove: ['EIO', 'EPERM'],
-  link: ['EPERM', 'EMLINK'],
+  link: ['EPERM', 'EMLINK', 'ENOSPC'],
+  clone: ['ENOTSUP', 'EIO', 'ENOSPC'],
   // The directory is opened for it.
   // Not EACCES: what may not be read can't be synced, and casky goes on (docs/DURABILITY.md).
   syncDirectory: ['EIO', 'EMFILE'],
   freeBytes: ['ENOSPC'],
 }
-
-/** Calls that may do their work, and be said to have failed. */
-const MAY_BE_DONE = new Set<CallKind>([
-  'create',
-  'write',
-  'truncate',
-  'sync',
-  'makeDirectory',
-  'rename',
-  'remove',
-  'link',
-  'syncDirectory',
-])
 
 type Befalling = (call: number, kind: CallKind) => Fault | undefined
 
@@ -72,7 +61,8 @@ export function faultsFrom(first: number, random: Random): Befalling {
       return limit.kinds.has(kind) ? { code: limit.code } : undefined
     }
     if (call !== first && call !== second) return undefined
-    if (MAY_BE_DONE.has(kind) && random.chance(0.2)) return { code: 'EIO', isDone: true }
+    // It may do its work, and be said to have failed.
+    if (MUTATING.has(kind) && random.chance(0.2)) return { code: 'EIO', isDone: true }
     const code = random.pick(CODES[kind])
     if (code === 'SHORT') return { share: random.next() }
     // Some systems fail with a part written.

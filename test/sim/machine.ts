@@ -12,8 +12,12 @@ export interface Plan {
   crashesFrom?: number
   /** What befalls a call, counted from 1. */
   fault?: (call: number, kind: CallKind) => Fault | undefined
+  /** Looks at the backups in what crashes would leave, also where there are none. */
+  looksAtBackups?: boolean
   /** Keeps what a crash at some call that changes names would leave, for a victim. */
   keepsMidway?: boolean
+  /** Leaves a victim its caches. */
+  keepsCaches?: boolean
   /** Before each step: how many calls were made. */
   onStep?: (step: number, calls: number) => void
 }
@@ -34,6 +38,8 @@ export class Machine {
   isHealed = false
   /** What the disk was asked for before this process. */
   private callsBefore = 0
+  /** How files come from one directory to another. */
+  private readonly ways: Pick<World, 'canLink' | 'canClone'>
   /** The kinds of calls that faults have befallen since the process began. */
   private befallen = new Set<CallKind>()
 
@@ -46,6 +52,8 @@ export class Machine {
     /** After each call that changed the disk. */
     private readonly after: (kind: CallKind, path: string) => void,
   ) {
+    const way = random.pick(['link', 'clone', 'copy'] as const)
+    this.ways = { canLink: way === 'link', canClone: way === 'clone' || random.chance(0.3) }
     this.world = this.boot(disk, nowMs)
   }
 
@@ -65,6 +73,7 @@ export class Machine {
   private boot(disk: SimDisk, nowMs: number): World {
     const world = new World(disk, this.random)
     world.nowMs = nowMs
+    Object.assign(world, this.ways)
     world.watcher = { before: (kind) => this.befall(kind), after: this.after }
     return world
   }

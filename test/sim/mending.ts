@@ -1,9 +1,10 @@
 // Repair under the simulator: on a store that rot has hit, with a crash or an error at each call, and again after it.
 import type { Casky } from '../../src/index'
-import { SEGMENT_HEADER_BYTES } from '../../src/segment'
+import { Kernels } from '../../src/kernels'
+import { decodeSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHeader } from '../../src/segment'
 import { openSyncOn } from '../../src/store'
 import { checkSteps, repairSteps } from '../../src/upkeep'
-import { referenceSegment } from '../support/reference'
+import { type ReferenceRecord, referenceSegment } from '../support/reference'
 import { choices, crashed, imageOf } from './crash'
 import type { Node, SimDisk } from './disk'
 import { faultsFrom } from './faults'
@@ -17,6 +18,7 @@ import { STORE, World } from './world'
 const RULE = 'D10 repair'
 const CRASHES_PER_CALL = 2
 const FAULTS = 6
+const KERNELS = new Kernels()
 
 type Steps<T> = Generator<unknown, T, never>
 
@@ -46,6 +48,7 @@ interface Loss {
 /** A store after a repair. */
 interface Repaired extends Seen {
   lost: Loss[]
+  wasSound: boolean
   disk: SimDisk
 }
 
@@ -139,10 +142,10 @@ export class Mending {
   /** The store after a repair that nothing disturbs; undefined where nothing of it can be read. */
   private repairedFrom(disk: SimDisk, when = ''): Repaired | undefined {
     const world = this.worldOn(this.copyOf(disk))
-    let lost: Loss[]
+    let report: Pick<Repaired, 'lost' | 'wasSound'>
     try {
       const { host, beacon } = world.ground
-      lost = finished(repairSteps(host, beacon, STORE) as Steps<{ lost: Loss[] }>).lost
+      report = finished(repairSteps(host, beacon, STORE) as Steps<typeof report>)
     } catch (error) {
       const { code } = error as { code?: string }
       // With no header left and a manifest that doesn't begin as one, nothing says that this is a store.
@@ -158,28 +161,55 @@ export class Mending {
     if (after === undefined) this.fail(`${when}the repaired store does not open`)
     if (after.damage.length > 0) this.fail(`${when}the repaired store is damaged: ${after.damage.join('; ')}`)
     if (!this.checked(this.copyOf(world.disk))) this.fail(`${when}check finds damage in the repaired store`)
-    return { ...after, lost, disk: this.copyOf(world.disk) }
+    const { lost, wasSound } = report
+    return { ...after, lost, wasSound, disk: this.copyOf(world.disk) }
   }
 
   /**
    * The segments of a repaired store tell all that its manifest does, once what was replaced is gone. Not after a crash
-   * that kept it: of an original of which nothing could be read with its manifest, more may be read without.
+   * that kept it: of an original of which nothing could be read with its manifest, more may be read without. Where
+   * nothing was wrong, nothing was removed, and of the end of a log that nobody had ended, what an earlier crash left may
+   * tell: it holds that end, or says how long it was, so that what passed for torn is lost.
    */
-  private loseManifest({ disk, contents }: Repaired): void {
+  private loseManifest({ disk, contents, wasSound }: Repaired): void {
+    const hasData = [...hashesIn(disk).keys()].some((path) => path.endsWith('.data'))
     removed('MANIFEST').apply(disk)
     const world = this.worldOn(disk)
+    let lost: Loss[]
     try {
-      finished(repairSteps(world.ground.host, world.ground.beacon, STORE) as Steps<unknown>)
+      const { host, beacon } = world.ground
+      lost = finished(repairSteps(host, beacon, STORE) as Steps<{ lost: Loss[] }>).lost
     } catch (error) {
-      if ((error as { code?: string }).code === 'CASKY_NOT_FOUND' && contents.size === 0) return
+      const { code } = error as { code?: string }
+      // Of a store without a record there may be no segment, or the beginning of a header.
+      const isNone = code === 'CASKY_NOT_FOUND' || (code === 'CASKY_CORRUPT' && !hasData)
+      if (isNone && contents.size === 0) return
       this.fail(`without its manifest, a second repair fails: ${(error as Error).message}`)
     }
     world.kill()
     const after = this.see(this.copyOf(world.disk))
     if (after === undefined || after.damage.length > 0)
       this.fail('repaired without its manifest, it is damaged')
-    const differing = keysThatDiffer(after.contents, contents)
+    const differing = keysThatDiffer(after.contents, contents).filter(
+      (key) => !wasSound || !this.isOfTornEnd(disk, key, after.contents.get(key), lost),
+    )
     if (differing.length > 0) this.fail(`without its manifest, ${differing.join(', ')} come to another end`)
+  }
+
+  /** Told by a copy of an end that no manifest came to name; or gone, and reported. */
+  private isOfTornEnd(disk: SimDisk, key: string, value: string | undefined, lost: Loss[]): boolean {
+    const isCopied = segmentsIn(disk).some(
+      ({ name, header, records }) =>
+        header?.copies !== undefined &&
+        header.previous.id === header.copies.segmentId &&
+        !this.isNamed(name) &&
+        records.some((each) => each.key.toString() === key),
+    )
+    return isCopied || (value === undefined && isReported(key, lost))
+  }
+
+  private isNamed(name: string): boolean {
+    return this.victim.segments.some((segment) => segment.name === name)
   }
 
   /** What could be read before can be read now; what could not is gone, never older. */
@@ -199,8 +229,9 @@ export class Mending {
         this.fail(`${key} has an older value, and nothing is reported lost`)
       // A record that is newer than the one that is reported lost may be read, and where one that is newer still can't
       // be, not even its key, it is what the key has: as in a store that has its manifest.
-      for (const { keys, firstSequence } of repaired.lost) {
-        if (!keys.some((lost) => new TextDecoder().decode(lost) === key)) continue
+      for (const each of repaired.lost) {
+        if (!isReported(key, [each])) continue
+        const { firstSequence } = each
         const isNewer =
           firstSequence === undefined
             ? readable?.contents.get(key) === value
@@ -285,6 +316,10 @@ export class Mending {
   }
 }
 
+function isReported(key: string, lost: Loss[]): boolean {
+  return lost.some(({ keys }) => keys.some((each) => new TextDecoder().decode(each) === key))
+}
+
 function seen(db: Casky): Seen {
   const contents: Contents = new Map()
   const damaged = new Set<string>()
@@ -303,13 +338,31 @@ function seen(db: Casky): Seen {
   return { contents, damaged, damage }
 }
 
+interface FoundSegment {
+  name: string
+  /** undefined where it is damaged; then nothing of it is read. */
+  header: SegmentHeader | undefined
+  records: ReferenceRecord[]
+}
+
+function segmentsIn(disk: SimDisk): FoundSegment[] {
+  const node = disk.find(STORE)
+  return [...(node?.kind === 'directory' ? node.live : [])].flatMap(([name, file]): FoundSegment[] => {
+    if (file.kind !== 'file' || !name.endsWith('.data')) return []
+    const bytes = Buffer.from(file.live.bytes.slice(0, file.live.length))
+    const { header } = decodeSegmentHeader(KERNELS, bytes)
+    return [{ name, header, records: header === undefined ? [] : referenceSegment(bytes).records }]
+  })
+}
+
+function holds(records: ReferenceRecord[], key: string, value: string): boolean {
+  return records.some((each) => each.key.toString() === key && each.value.toString() === value)
+}
+
 /** The number of the write that a value came with; no two writes have the same value. */
 function sequenceOf(disk: SimDisk, key: string, value: string): number {
-  const node = disk.find(STORE)
-  for (const [name, file] of node?.kind === 'directory' ? node.live : []) {
-    if (file.kind !== 'file' || !name.endsWith('.data')) continue
-    const { records } = referenceSegment(Buffer.from(file.live.bytes.slice(0, file.live.length)))
-    const found = records.find((each) => each.key.toString() === key && each.value.toString() === value)
+  for (const { records } of segmentsIn(disk)) {
+    const found = records.find((each) => holds([each], key, value))
     if (found !== undefined) return Number(found.sequence)
   }
   throw new Error(`no record has the value that ${key} has`)

@@ -36,6 +36,8 @@ export class History {
     base: State = new Map(),
     /** No sequence number up to this one was free before all of them. */
     private readonly baseSequence = 0,
+    /** What was the last number then. */
+    private readonly lastSequence = baseSequence,
   ) {
     this.states = [base]
   }
@@ -61,6 +63,17 @@ export class History {
     let last = this.baseSequence
     for (let i = 0; i < count; i++) last += this.operations[i].records
     return last
+  }
+
+  /** Whether the last of the first `count` operations can have this number. */
+  mayEndAt(count: number, sequence: number): boolean {
+    let [least, most] = [this.lastSequence, this.lastSequence]
+    for (const { changes, outcome, records } of this.operations.slice(0, count)) {
+      least += outcome === 'refused' ? 0 : Math.max(records, putsIn(changes))
+      // A delete of what is not there has none.
+      most += changes.length
+    }
+    return least <= sequence && sequence <= most
   }
 
   /** The state after the first `count` operations; those that were refused left nothing. */
@@ -99,6 +112,10 @@ export class History {
     for (let count = to; count >= from; count--) if (isSameAt(this.after(count), found, nowMs)) return count
     return undefined
   }
+}
+
+export function putsIn(changes: Change[]): number {
+  return changes.filter(({ value }) => value !== undefined).length
 }
 
 function applied(before: State, changes: Change[]): State {

@@ -1,22 +1,6 @@
-// Defects to plant. The simulator has to find each of them: one that lives is a fault of the simulator. They are
-// changes of the sources as they are bundled for it (see bundle.ts); nothing of them is in the sources.
-import type { Change } from './bundle'
-import type { CaseKind } from './cases'
-
-export interface Mutant {
-  name: string
-  /** The cases that are to find it. */
-  kind: CaseKind
-  changes: Change[]
-}
-
-function mutant(
-  name: string,
-  kind: CaseKind,
-  ...changes: [file: string, find: string, replace: string][]
-): Mutant {
-  return { name, kind, changes: changes.map(([file, find, replace]) => ({ file, find, replace })) }
-}
+// Defects to plant. The simulator has to find each of them: one that lives is a fault of the simulator.
+import { MUTANTS_OF_COPIES } from './mutants-of-copies'
+import { type Mutant, mutant } from './planting'
 
 export const MUTANTS: Mutant[] = [
   mutant('a put is acknowledged without a sync', 'crash', [
@@ -280,19 +264,24 @@ export const MUTANTS: Mutant[] = [
   ]),
   mutant('a merge forgets which records are of one batch', 'rot', [
     'src/merge/run.ts',
-    'words[word + ROW_KIND] = (kind & ~JOINS) | joins | fate',
-    'words[word + ROW_KIND] = (kind & ~JOINS) | fate',
+    'words[word + ROW_KIND] = (kind & ~JOINED) | joins | fate',
+    'words[word + ROW_KIND] = (kind & ~JOINED) | fate',
   ]),
   mutant('files that are still read from go with a merge', 'merge', [
-    'src/merge/merger.ts',
-    'this.rooms.pins.whenFree(() => {',
+    'src/replaced.ts',
+    'pins.whenFree(() => {',
     ';((run: () => void) => run())(() => {',
   ]),
-  mutant('the last sequence number is lost in a merge', 'merge', [
-    'src/merge/run.ts',
-    'catalog.segments.at(-1) !== segments[segments.length - 1]',
-    'catalog.segments.length > 0',
-  ]),
+  mutant(
+    'what a merge has left nothing of comes back without its manifest',
+    'repair',
+    [
+      'src/merge/output.ts',
+      'const isSealed = records > 0 || lastSequence >= header.firstSequence',
+      'const isSealed = records > 0',
+    ],
+    ['test/sim/cases.ts', 'const MIDWAY = 0.25', 'const MIDWAY = 1'],
+  ),
   mutant('what a merge buries of a batch no longer ends it', 'rot', [
     'src/merge/run.ts',
     'if (this.lastKept >= 0) words[this.lastKept + ROW_KIND] &= ~FLAG_JOINED_TO_NEXT',
@@ -354,7 +343,7 @@ export const MUTANTS: Mutant[] = [
     'const unpin = () => {}',
   ]),
   mutant('an iterator does not hold what a merge replaces', 'merge', [
-    'src/casky.ts',
+    'src/source.ts',
     'host.nowMs()), unpin: pins.pin() }',
     'host.nowMs()), unpin: () => {} }',
   ]),
@@ -437,4 +426,15 @@ export const MUTANTS: Mutant[] = [
     'originals = keepOriginals(host, directory, this.replacedNames(found))',
     'originals = keepOriginals(host, directory, this.replacedNames(found).slice(0, 0))',
   ]),
+  mutant(
+    'without its manifest a merge stands in for nothing',
+    'repair',
+    [
+      'src/stand-ins.ts',
+      'if (this.isFolded(header) && !this.isEmpty(header, live)) this.replaced.add(header.id)',
+      'if (header.id < 0) this.replaced.add(header.id)',
+    ],
+    ['test/sim/cases.ts', 'const MIDWAY = 0.25', 'const MIDWAY = 1'],
+  ),
+  ...MUTANTS_OF_COPIES,
 ]

@@ -33,10 +33,12 @@ export interface Tally {
   faults: number
   flips: number
   traces: number
+  /** Backups that were restored. */
+  restores: number
 }
 
 export function newTally(): Tally {
-  return { states: 0, crashes: 0, nested: 0, calls: 0, faults: 0, flips: 0, traces: 0 }
+  return { states: 0, crashes: 0, nested: 0, calls: 0, faults: 0, flips: 0, traces: 0, restores: 0 }
 }
 
 /** Everything that a store holds, by its own word. */
@@ -74,7 +76,7 @@ export class Oracle {
    */
   judge(disk: SimDisk, nowMs: number, history: History, from: number, to: number, durable?: number): void {
     this.tally.crashes++
-    const image = imageOf(disk)
+    const image = imageOf(disk, STORE)
     const known = this.known.get(image)
     const isKill = durable !== undefined
     let contents: State
@@ -210,7 +212,7 @@ export class Oracle {
         try {
           for (const choice of choices(world.disk, 3, this.random)) {
             const image = crashed(world.disk, choice, this.random)
-            const name = imageOf(image)
+            const name = imageOf(image, STORE)
             if (seen.has(name)) continue
             seen.add(name)
             this.tally.nested++

@@ -1,8 +1,13 @@
-// A read-only store, opened beside a writer or where there is none, read and closed.
+// What one sees who only looks: a read-only store, opened beside a writer or where there is none, read and closed; and files.
+import { segmentName } from '../../src/files'
 import type { Casky } from '../../src/index'
+import { Kernels } from '../../src/kernels'
+import { readManifest } from '../../src/manifest'
 import { openSyncOn } from '../../src/store'
+import type { SimDisk } from './disk'
 import { contentsOf } from './oracle'
-import { STORE, type World } from './world'
+import { Random } from './random'
+import { STORE, World } from './world'
 
 export interface Read {
   /** undefined where an error came in the way that was to be expected. */
@@ -27,4 +32,13 @@ export function readBeside(world: World, mayFail: boolean): Read {
   } finally {
     db?.closeSync()
   }
+}
+
+/** Segments in the directory that the manifest doesn't name. */
+export function strayIn(disk: SimDisk): string[] {
+  const store = disk.find(STORE)
+  if (store?.kind !== 'directory') return []
+  const manifest = readManifest(new World(disk, new Random(1)).ground.host, new Kernels(), STORE)
+  const named = new Set(manifest?.segments.map(({ header }) => segmentName(header.id)))
+  return [...store.live.keys()].filter((name) => name.endsWith('.data') && !named.has(name))
 }

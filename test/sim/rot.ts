@@ -1,6 +1,6 @@
 // Bit rot and worse, laid over a store that a trace has left: every byte of every file is under a promise.
 import { crashed } from './crash'
-import { Content, SECTOR_BYTES, type SimDirectory, type SimDisk, type SimFile } from './disk'
+import { Content, SECTOR_BYTES, type SimDirectory, type SimDisk, SimFile } from './disk'
 import type { Random } from './random'
 import { STORE } from './world'
 
@@ -18,8 +18,8 @@ export interface Hurt {
   isForged?: true
 }
 
-/** Members of a batch at most, as the workload makes them. */
-const BATCH_MAX = 5
+/** Members of a batch at most, as the workload makes them: all keys, where it deletes them. */
+const BATCH_MAX = 8
 
 export function directoryOf(disk: SimDisk): SimDirectory {
   const node = disk.find(STORE)
@@ -110,6 +110,23 @@ export function swapped(name: string, other: string): Hurt {
       const directory = directoryOf(disk)
       const [a, b] = [fileOf(disk, name), fileOf(disk, other)]
       for (const names of [directory.live, directory.durable]) names.set(name, b).set(other, a)
+    },
+  }
+}
+
+/** What another store, or this one at another moment, has or had under some name. */
+export function placed(name: string, bytes: Uint8Array, whose: string): Hurt {
+  const content = bytes.slice()
+  return {
+    path: name,
+    what: `is ${whose}`,
+    keysMax: undefined,
+    shortens: true,
+    apply: (disk) => {
+      const file = new SimFile(new Content(content.slice()))
+      file.links = 1
+      const directory = directoryOf(disk)
+      for (const names of [directory.live, directory.durable]) names.set(name, file)
     },
   }
 }

@@ -13,6 +13,7 @@ export const RULES = [
   'D9 one writer',
   'D10 repair',
   'D11 a snapshot stays',
+  'D12 a backup is whole',
 ] as const
 
 export type Rule = (typeof RULES)[number]

@@ -39,7 +39,7 @@ test.skipIf(seed !== undefined)(
     )
     const seconds = Math.round((performance.now() - startedAt) / 1000)
     console.log(
-      `simulated in ${seconds} s: ${tally.states + tally.nested} distinct crash states (${tally.nested} inside recovery) of ${tally.crashes} crashes at ${tally.calls} calls; ${tally.faults} errors injected; ${tally.flips} stores rotted; ${tally.traces} traces`,
+      `simulated in ${seconds} s: ${tally.states + tally.nested} distinct crash states (${tally.nested} inside recovery) of ${tally.crashes} crashes at ${tally.calls} calls; ${tally.faults} errors injected; ${tally.flips} stores rotted; ${tally.restores} backups restored; ${tally.traces} traces`,
     )
     expect(failures.map(describeFailure)).toEqual([])
     expect(Math.min(tally.states, tally.nested, tally.faults, tally.flips)).toBeGreaterThan(0)
@@ -49,7 +49,7 @@ test.skipIf(seed !== undefined)(
 
 test.runIf(seed !== undefined)(`seed ${seed} breaks no rule`, async () => {
   const jobs = ROOMS.flatMap((rooms) =>
-    (['crash', 'merge', 'fault', 'rot', 'repair'] as const).map((kind) => {
+    (['crash', 'merge', 'backup', 'fault', 'rot', 'repair'] as const).map((kind) => {
       const job: Job = {
         firstSeed: Number(seed),
         stride: 1,

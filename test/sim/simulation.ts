@@ -1,19 +1,20 @@
 // Runs a trace on a simulated machine, step by step, and tries crashes at each call that changes the disk.
-import { segmentName } from '../../src/files'
 import type { Casky } from '../../src/index'
-import { Kernels } from '../../src/kernels'
-import { readManifest } from '../../src/manifest'
 import { openSyncOn } from '../../src/store'
+import { Aborts } from './aborts'
 import { Books } from './books'
+import { noteCache, type PastCache } from './caches'
+import { Copies } from './copies'
 import { choices, crashed, wholeOf } from './crash'
 import { SimDisk } from './disk'
 import { Glimpses } from './glimpses'
 import { layCrashes } from './laying'
 import { Machine, type Plan } from './machine'
+import { Merging } from './merging'
 import { type State, show } from './model'
 import { live, Oracle, type Tally, Violation } from './oracle'
 import { Random } from './random'
-import { readBeside } from './reading'
+import { readBeside, strayIn } from './reading'
 import { copyOf } from './rot'
 import { Verdict } from './verdict'
 import { type Victim, victimOf } from './victim'
@@ -44,14 +45,14 @@ export class Simulation {
   private readonly machine: Machine
   private readonly books: Books
   private readonly glimpses: Glimpses
-  /** Merges that will be aborted, and at which step. */
-  private aborts: { step: number; controller: AbortController }[] = []
+  private readonly merging: Merging
+  private readonly copies: Copies
+  private readonly aborts = new Aborts()
   private midway: { disk: SimDisk; nowMs: number } | undefined
   private midwaysSeen = 0
+  private readonly pastCaches: PastCache[] = []
   private db: Casky | undefined
   private step = 0
-  /** Merges that were asked for, and are not over. */
-  private mergesAsked = 0
 
   constructor(
     private readonly trace: Trace,
@@ -64,6 +65,8 @@ export class Simulation {
     this.machine = new Machine(new SimDisk(), STARTED_AT_MS, this.random, plan, tally, after)
     this.books = new Books(trace.settings, this.verdict, () => this.machine.mayFail)
     this.glimpses = new Glimpses(() => this.machine.mayFail)
+    this.merging = new Merging(this.machine, this.books)
+    this.copies = new Copies(this.books, this.verdict, tally, this.random, trace.steps)
   }
 
   private get world(): World {
@@ -74,10 +77,14 @@ export class Simulation {
   private crashHere(kind: CallKind, path: string): void {
     const { crashesPerCall } = this.plan
     this.tally.calls++
+    if (this.plan.keepsCaches === true && kind === 'rename') noteCache(this.pastCaches, this.world.disk, path)
     if (this.plan.keepsMidway === true && !path.includes('/LOCK')) this.keepMidway(kind)
-    if (crashesPerCall === undefined || this.machine.calls < (this.plan.crashesFrom ?? 0)) return
-    if (this.verdict.isReached || path.includes('/LOCK')) return
+    if (path.includes('/LOCK')) return
     const where = `a crash after ${kind} ${path} (call ${this.machine.calls}, step ${this.step})`
+    if (this.plan.looksAtBackups === true) this.copies.note(this.world, path, where)
+    if (crashesPerCall === undefined || this.machine.calls < (this.plan.crashesFrom ?? 0)) return
+    if (this.verdict.isReached) return
+    this.copies.note(this.world, path, where)
     try {
       layCrashes(this.world, this.books.history, this.oracle, crashesPerCall, this.random)
     } catch (error) {
@@ -103,9 +110,10 @@ export class Simulation {
     for (const [i, step] of this.trace.steps.entries()) {
       this.step = i + 1
       this.plan.onStep?.(i, this.machine.calls)
-      for (const { step: at, controller } of this.aborts) if (at === i) controller.abort()
+      this.aborts.reach(i)
       await this.run(step)
       await this.stopIfDoubted()
+      await this.copies.look()
     }
   }
 
@@ -115,6 +123,7 @@ export class Simulation {
     this.step = this.trace.steps.length + 1
     await this.end()
     await this.stopIfDoubted()
+    await this.copies.end(this.world)
   }
 
   /** Closed, and opened by a process that meets no errors. */
@@ -169,7 +178,8 @@ export class Simulation {
     world.kill()
     if (this.midway !== undefined) return this.victimMidway(this.midway, written)
     const isPrefix = (state: State): boolean => history.placeOf(state, 0, history.issued, nowMs) !== undefined
-    return victimOf({ disk: wholeOf(disk, this.random), nowMs, expected, written, batches, isPrefix })
+    const remains = { disk: wholeOf(disk, this.random), nowMs, expected, written, batches, isPrefix }
+    return victimOf({ ...remains, past: this.pastCaches }, this.plan.keepsCaches === true)
   }
 
   /** As a crash left it: what it should hold is what it shows before it is hurt. */
@@ -179,7 +189,8 @@ export class Simulation {
     const { contents, message } = readBeside(world, false)
     world.kill()
     if (contents === undefined) throw new Violation('D3 a crash is no damage', `midway: ${message}`)
-    return victimOf({ disk, nowMs, expected: contents, written, batches: [], isPrefix: () => false })
+    const remains = { disk, nowMs, expected: contents, written, batches: [], isPrefix: () => false }
+    return victimOf({ ...remains, past: [] }, false)
   }
 
   /** Opens, where it can be; with an error under way it may not. What it finds is where the history goes on from. */
@@ -261,9 +272,11 @@ export class Simulation {
       case 'rival':
         return this.rival()
       case 'merge':
-        return this.merge(db, step.abortsAfter)
+        return this.merging.begin(db, this.signalFor(step), step.abortsAfter !== undefined)
       case 'mergeInNoRoom':
-        return this.mergeInNoRoom(db)
+        return this.merging.inNoRoom(db, `step ${this.step}`)
+      case 'backup':
+        return this.copies.begin(db, this.world.disk, step, this.signalFor(step))
       case 'snapshot':
         return this.takeGlimpse(db)
       case 'look':
@@ -305,54 +318,13 @@ export class Simulation {
     }
   }
 
-  /** Begins one, which goes on while the next steps do. */
-  private merge(db: Casky, abortsAfter: number | undefined): void {
-    const controller = new AbortController()
-    if (abortsAfter !== undefined) this.aborts.push({ step: this.step + abortsAfter, controller })
-    this.mergesAsked++
-    db.merge({ signal: controller.signal })
-      .catch((error) => {
-        if (error.code === 'CASKY_CLOSED') return
-        if (error.code === 'CASKY_ABORTED' && abortsAfter !== undefined) return
-        this.books.expectTyped('merge', error)
-      })
-      .finally(() => this.mergesAsked--)
-  }
-
-  /** Refused before anything is written, where there is anything to be merged at all. */
-  private async mergeInNoRoom(db: Casky): Promise<void> {
-    const { world, machine, books } = this
-    // One that is under way asked before.
-    const isMerging = () => db.stats().merges.isRunning || this.mergesAsked > 0
-    for (let i = 0; i < 100 && isMerging(); i++) await machine.settle()
-    if (isMerging()) return
-    world.freeBytes = 10
-    const idsOf = (): string =>
-      db
-        .stats()
-        .segments.map(({ id }) => id)
-        .join()
-    const before = idsOf()
-    const merging = db.merge()
-    await this.until(merging.catch(() => {}))
-    world.freeBytes = Number.MAX_SAFE_INTEGER
-    const [outcome] = await Promise.allSettled([merging])
-    if (outcome.status === 'rejected') {
-      if (outcome.reason.code !== 'CASKY_NO_SPACE') books.expectTyped('a merge in no room', outcome.reason)
-    } else if (outcome.value.recordsRead > 0) {
-      throw new Violation('D7 errors are typed', 'a merge goes on where there is no room for it')
-    }
-    if (!idsOf().startsWith(before)) {
-      throw new Violation(
-        'D7 errors are typed',
-        'a merge that was refused for want of room has changed something',
-      )
-    }
+  private signalFor({ abortsAfter }: { abortsAfter?: number }): AbortSignal {
+    return this.aborts.signalFor(abortsAfter === undefined ? undefined : this.step + abortsAfter)
   }
 
   /** Once nobody reads by them any more, segments that were replaced are gone. */
   private expectNothingHeld(db: Casky): void {
-    if (this.glimpses.count > 0) return
+    if (this.glimpses.count > 0 || this.copies.isUnderWay) return
     const { merges, snapshots } = db.stats()
     if (merges.isRunning || snapshots.replacedBytes === 0) return
     throw new Violation('D11 a snapshot stays', `${snapshots.replacedBytes} bytes are held for nobody`)
@@ -370,7 +342,8 @@ export class Simulation {
     this.db = undefined
     this.glimpses.look()
     // Looking writes what is pending, and closing is to find something pending too.
-    const isIdle = this.plan.fault === undefined && this.random.chance(0.3) && !db.stats().merges.isRunning
+    const isQuiet = () => !db.stats().merges.isRunning && !this.copies.isUnderWay
+    const isIdle = this.plan.fault === undefined && this.random.chance(0.3) && isQuiet()
     await this.books.close(db, isNow, (closing) => this.until(closing))
     this.glimpses.closed()
     // A handle stays open as long as a sync through it is under way.
@@ -391,7 +364,8 @@ export class Simulation {
   private restart(disk: SimDisk, owed: number): void {
     this.machine.reboot(disk)
     this.glimpses.forget()
-    this.aborts = []
+    this.aborts.forget()
+    this.copies.forget()
     this.db = undefined
     this.books.ended(owed)
     this.open()
@@ -466,13 +440,4 @@ export class Simulation {
     }
     throw new Violation('D9 one writer', 'a second writer got in')
   }
-}
-
-/** Segments in the directory that the manifest doesn't name. */
-function strayIn(disk: SimDisk): string[] {
-  const store = disk.find(STORE)
-  if (store?.kind !== 'directory') return []
-  const manifest = readManifest(new World(disk, new Random(1)).ground.host, new Kernels(), STORE)
-  const named = new Set(manifest?.segments.map(({ header }) => segmentName(header.id)))
-  return [...store.live.keys()].filter((name) => name.endsWith('.data') && !named.has(name))
 }

@@ -1,11 +1,15 @@
 // Holds a store that was hurt to the rule for bit rot.
+
+import { CHECKPOINT } from '../../src/files'
 import type { Casky } from '../../src/index'
 import { openSyncOn } from '../../src/store'
+import { cachesIn, isCache } from './caches'
+import { wholeOf } from './crash'
 import type { SimDisk } from './disk'
 import { isLive, type State } from './model'
 import { type Tally, Violation } from './oracle'
 import type { Random } from './random'
-import { copyOf, directoryOf, fileOf, type Hurt } from './rot'
+import { copyOf, directoryOf, fileOf, type Hurt, removed } from './rot'
 import { tailName, type Victim } from './victim'
 import { STORE, World } from './world'
 
@@ -25,6 +29,11 @@ function isTearing({ disk, segments, isEnded }: Victim, hurt: SimDisk): boolean 
  * it open before it was hurt, and has it merged then.
  */
 const TURNS_MAX = 10_000
+/** Enough for a hint of each segment, and a checkpoint. */
+const IDLE_TURNS = 40
+/** See EARLY_CACHES in bundle.ts. */
+const HINTED_BYTES_MIN = 300
+const CHECKPOINTED_BYTES_MIN = 500
 const WRITER = { cacheBytes: 0, maxSegmentBytes: 4096, merge: false } as const
 
 export type Role = 'reader' | 'writer' | 'merger' | 'owner'
@@ -39,7 +48,7 @@ export async function suffer(
 ): Promise<void> {
   tally.flips++
   const disk = copyOf(victim.disk, random)
-  const where = `${hurt.path}: ${hurt.what}, as a ${role}`
+  const where = `${hurt.path}: ${hurt.what}, as a ${role}${victim.caches.length > 0 ? ' by caches' : ''}`
   const world = worldOn(disk, victim, random)
   if (role === 'owner') {
     await own(victim, hurt, world, random, where)
@@ -49,32 +58,43 @@ export async function suffer(
   hurt.apply(disk)
   // Records that count on one which was forged count no more, nor what they certify.
   const mayTear = isTearing(victim, disk) || (hurt.isForged === true && !victim.isEnded)
-  const db = openHurt(victim, world, hurt, role, where)
-  if (db === undefined) return
-  compare(victim, hurt, db, mayTear, where)
-  if (role !== 'reader') await goOn(victim, hurt, world, db, random, where, role)
+  // Where caches spare it the reading, it may write and merge before it has met what was done.
+  const isBlind = role !== 'reader' && victim.caches.length > 0 && random.chance(0.5)
+  const beside = isBlind ? worldOn(copyOf(disk, random), victim, random) : world
+  const seen = openHurt(victim, beside, hurt, isBlind ? 'reader' : role, where)
+  if (seen === undefined) return
+  await compare(victim, hurt, beside, seen, mayTear, where)
+  if (role !== 'reader') {
+    const db = isBlind ? openHurt(victim, world, hurt, role, where) : seen
+    if (db !== undefined)
+      await goOn(victim, hurt, world, db, random, where, role, sightAt(victim, hurt, seen))
+  }
+  beside.kill()
   world.kill()
 }
 
 /** A store that is hurt while it is open, by anything but its manifest, and merged then. */
 async function own(victim: Victim, hurt: Hurt, world: World, random: Random, where: string): Promise<void> {
   const db = openSyncOn<'utf8', 'utf8'>(world.ground, STORE, WRITER)
-  hurt.apply(world.disk)
-  await mergeIt(world, db, where)
+  const caches = cachesIn(world.disk)
+  // One of a segment that is gone goes when the store is opened.
+  const isGone = [hurt.path, hurt.other ?? hurt.path].some((name) => isCache(name) && !caches.includes(name))
+  if (!isGone) hurt.apply(world.disk)
+  await finish(world, db.merge(), `${where}: a merge`)
   db.closeSync()
   world.kill()
   const again = worldOn(copyOf(world.disk, random), victim, random)
   const reader = openSyncOn<'utf8', 'utf8'>(again.ground, STORE, { readOnly: true, cacheBytes: 0 })
   // What nobody needs any more may go with a merge, damaged or not.
-  compare(victim, { ...hurt, keysMax: undefined }, reader, false, `${where}, reopened`)
+  await compare(victim, { ...hurt, keysMax: undefined }, again, reader, false, `${where}, reopened`)
   again.kill()
 }
 
-/** Runs a merge of all there is to its end. */
-async function mergeIt(world: World, db: Casky, where: string): Promise<void> {
+/** Runs what is under way to its end. */
+async function finish(world: World, promise: Promise<unknown>, what: string): Promise<void> {
   let isDone = false
   let failure: unknown
-  db.merge().then(
+  promise.then(
     () => {
       isDone = true
     },
@@ -84,14 +104,18 @@ async function mergeIt(world: World, db: Casky, where: string): Promise<void> {
     },
   )
   for (let turns = 0; !isDone; turns++) {
-    if (turns > TURNS_MAX) throw new Violation('D7 errors are typed', `${where}: a merge hangs`)
-    await new Promise((resolve) => setImmediate(resolve))
-    world.turn()
-    world.endSync()
+    if (turns > TURNS_MAX) throw new Violation('D7 errors are typed', `${what} hangs`)
+    await turn(world)
   }
   if (failure === undefined) return
   const isTyped = (failure as { code?: string }).code?.startsWith('CASKY_') === true
-  if (!isTyped) throw new Violation('D7 errors are typed', `${where}: a merge: ${(failure as Error).stack}`)
+  if (!isTyped) throw new Violation('D7 errors are typed', `${what}: ${(failure as Error).stack}`)
+}
+
+async function turn(world: World): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve))
+  world.turn()
+  world.endSync()
 }
 
 function worldOn(disk: SimDisk, { nowMs }: Victim, random: Random): World {
@@ -148,6 +172,16 @@ function keysOf({ expected }: Victim, hurt: Hurt, db: Casky): string[] {
   return [...keys]
 }
 
+function rightOf({ expected, nowMs }: Victim, key: string): string | undefined {
+  const entry = expected.get(key)
+  return entry !== undefined && isLive(entry, nowMs) ? entry.value : undefined
+}
+
+/** An error, or what the key had once. */
+function isKnown({ written }: Victim, key: string, found: string | undefined): boolean {
+  return found === undefined || found === 'CASKY_CORRUPT' || written.get(key)?.has(found) === true
+}
+
 /** What each key reads as, an error included. */
 function sightOf(db: Casky, keys: Iterable<string>): Map<string, string | undefined> {
   const sight = new Map<string, string | undefined>()
@@ -161,6 +195,18 @@ function sightOf(db: Casky, keys: Iterable<string>): Map<string, string | undefi
   return sight
 }
 
+/** What a store showed of itself. */
+interface Sight {
+  keys: string[]
+  values: Map<string, string | undefined>
+  isDamaged: boolean
+}
+
+function sightAt(victim: Victim, hurt: Hurt, db: Casky): Sight {
+  const keys = keysOf(victim, hurt, db)
+  return { keys, values: sightOf(db, keys), isDamaged: db.health().damage.length > 0 }
+}
+
 /** A writer leaves everything as it has shown it, and what it was given; so does a merge. */
 async function goOn(
   victim: Victim,
@@ -170,25 +216,37 @@ async function goOn(
   random: Random,
   where: string,
   role: Role,
+  before: Sight,
 ): Promise<void> {
   const fail = (what: string): never => {
     throw new Violation('D6 bit rot is reported', `${where}: ${what}`)
   }
-  const keys = keysOf(victim, hurt, db)
-  const before = sightOf(db, keys)
-  const damaged = db.health().damage.length > 0
-  const expectSame = (now: Casky, when: string): void => {
+  const expectSame = async (on: World, now: Casky, when: string): Promise<void> => {
+    const { keys, values, isDamaged } = before
+    const byCaches = victim.caches.length > 0
     const after = sightOf(now, keys)
-    const changed = keys.filter((key) => after.get(key) !== before.get(key))
-    if (changed.length > 0) fail(`${when} ${changed.join(', ')} read differently`)
-    if (damaged && now.health().damage.length === 0) fail(`${when} the damage is forgotten`)
+    const changed = keys.filter((key) => after.get(key) !== values.get(key))
+    const isSilent = () => now.health().damage.length === 0
+    if (byCaches && isSilent() && (isDamaged || changed.length > 0))
+      await finish(on, now.check(), `${where}: a check`)
+    // Read anew without them, a store shows what the log shows.
+    const mayShowLog = byCaches && !isSilent() && changed.every((key) => isKnown(victim, key, after.get(key)))
+    if (changed.length > 0 && !mayShowLog) fail(`${when} ${changed.join(', ')} read differently`)
+    if (!isDamaged || !isSilent()) return
+    // What nobody had met and nobody needs may go with a merge.
+    const isRight = keys.every((key) => after.get(key) === rightOf(victim, key))
+    const isHealed = role === 'merger' && byCaches && isRight
+    if (!isHealed) fail(`${when} the damage is forgotten`)
   }
+  const unfit = new Set(unfitHints(db).map(({ id }) => id))
   try {
     if (role === 'merger') {
-      await mergeIt(world, db, where)
-      expectSame(db, 'after a merge')
+      await finish(world, db.merge(), `${where}: a merge`)
+      await expectSame(world, db, 'after a merge')
     }
     db.putSync('probe', 'probe')
+    // Time for what is done beside reads and writes.
+    if (isCache(hurt.path) || random.chance(0.3)) for (let i = 0; i < IDLE_TURNS; i++) await turn(world)
     db.closeSync()
   } catch (error) {
     if (error instanceof Violation) throw error
@@ -198,11 +256,55 @@ async function goOn(
   }
   if (world.openHandles.length > 0) fail(`left open: ${world.openHandles.join(', ')}`)
   world.kill()
-  const again = worldOn(copyOf(world.disk, random), victim, random)
+  // A power cut may leave nothing of the caches that it has written.
+  const left = random.chance(0.5) ? copyOf(world.disk, random) : wholeOf(world.disk, random)
+  const again = worldOn(left, victim, random)
   const reader = openSyncOn<'utf8', 'utf8'>(again.ground, STORE, { readOnly: true, cacheBytes: 0 })
   if (reader.get('probe') !== 'probe') fail('what was written to it is lost')
-  expectSame(reader, role === 'merger' ? 'after a merge, a write and a close' : 'after a write and a close')
+  const when = role === 'merger' ? 'after a merge, a write and a close' : 'after a write and a close'
+  await expectSame(again, reader, when)
   again.kill()
+  if (!isCache(hurt.path)) return
+  expectCaches(worldOn(wholeOf(world.disk, random), victim, random), where)
+  // What the checkpoint spares now is looked at without it.
+  const bare = wholeOf(world.disk, random)
+  if (cachesIn(bare).includes(CHECKPOINT)) removed(CHECKPOINT).apply(bare)
+  expectHints(worldOn(bare, victim, random), unfit, where)
+}
+
+/** Hints of segments that should have one, tried and of no use. */
+function unfitHints(db: Casky): { id: number; hintReason: string | undefined }[] {
+  const { recovery, segments } = db.stats()
+  const short = new Set(segments.filter(({ bytes }) => bytes < HINTED_BYTES_MIN).map(({ id }) => id))
+  return recovery.bySegment.filter(({ id, hintReason }) => hintReason !== undefined && !short.has(id))
+}
+
+/** Those that were found to be unfit are not any more. */
+function expectHints(world: World, ids: ReadonlySet<number>, where: string): void {
+  const db = openSyncOn<'utf8', 'utf8'>(world.ground, STORE, { readOnly: true, cacheBytes: 0 })
+  world.kill()
+  const unfit = unfitHints(db).find(({ id }) => ids.has(id))
+  if (unfit === undefined) return
+  throw new Violation('D6 bit rot is reported', `${where}: the unfit hint of ${unfit.id} was left as it was`)
+}
+
+/** What was hurt of its caches has been written again; a power cut may undo that, as nothing of it is synced. */
+function expectCaches(world: World, where: string): void {
+  const db = openSyncOn<'utf8', 'utf8'>(world.ground, STORE, { readOnly: true, cacheBytes: 0 })
+  const { recovery, bytes } = db.stats()
+  world.kill()
+  const [unfit] = unfitHints(db)
+  const what = `${where}: after a write and a close`
+  if (unfit !== undefined)
+    throw new Violation(
+      'D6 bit rot is reported',
+      `${what} the hint of ${unfit.id} is unfit: ${unfit.hintReason}`,
+    )
+  if (!recovery.checkpoint.used && bytes >= CHECKPOINTED_BYTES_MIN)
+    throw new Violation(
+      'D6 bit rot is reported',
+      `${what} no checkpoint is used: ${recovery.checkpoint.reason}`,
+    )
 }
 
 function readable(db: Casky): State {
@@ -213,14 +315,51 @@ function readable(db: Casky): State {
   return found
 }
 
-function compare(victim: Victim, hurt: Hurt, db: Casky, mayTear: boolean, where: string): void {
-  const { expected, written, nowMs } = victim
+/** A cache may be anything: the store is what it is without. */
+function expectUnharmed(victim: Victim, db: Casky, where: string): void {
+  const { expected, nowMs, tornTails } = victim
+  const fail = (what: string): never => {
+    throw new Violation('D6 bit rot is reported', `${where}: ${what}`)
+  }
+  const right = [...expected].filter(([, entry]) => isLive(entry, nowMs))
+  for (const [key, { value, expiresAtMs }] of right) {
+    if (db.get(key) !== value) fail(`${key} reads differently`)
+    if (db.expiresAtMs(key) !== expiresAtMs) fail(`${key} expires at another time`)
+  }
+  const more = [...db.keys()].find((key) => !right.some(([known]) => known === key))
+  if (more !== undefined) fail(`${more} is there`)
+  if (db.size !== right.length) fail(`its size is ${db.size} and not ${right.length}`)
+  const { damage, tornTails: tails } = db.health()
+  if (damage.length > 0) fail(`damage is made up: ${damage[0].path}: ${damage[0].reason}`)
+  const tail = tails.find((each) => !tornTails.has(tailName(each)))
+  if (tail !== undefined) fail(`a torn tail is made up: ${tailName(tail)}`)
+}
+
+async function compare(
+  victim: Victim,
+  hurt: Hurt,
+  world: World,
+  db: Casky,
+  mayTear: boolean,
+  where: string,
+): Promise<void> {
+  if (isCache(hurt.path)) {
+    try {
+      return expectUnharmed(victim, db, where)
+    } catch (error) {
+      if (error instanceof Violation) throw error
+      throw new Violation(
+        'D6 bit rot is reported',
+        `${where}: reading fails with ${(error as Error).message}`,
+      )
+    }
+  }
+  const { written } = victim
   let wrong = 0
   const older = new Set<string>()
   const intact = new Set<string>()
   for (const key of keysOf(victim, hurt, db)) {
-    const entry = expected.get(key)
-    const right = entry !== undefined && isLive(entry, nowMs) ? entry.value : undefined
+    const right = rightOf(victim, key)
     let value: string | undefined
     try {
       value = db.get(key)
@@ -251,6 +390,9 @@ function compare(victim: Victim, hurt: Hurt, db: Casky, mayTear: boolean, where:
       )
     }
   }
+  // What caches have spared it to read.
+  if (victim.caches.length > 0 && db.health().damage.length === 0)
+    await finish(world, db.check(), `${where}: a check`)
   const { damage, tornTails } = db.health()
   const isTorn = tornTails.some((tail) => !victim.tornTails.has(tailName(tail)))
   // A log that nobody ended may end anywhere, as far as anyone can tell.

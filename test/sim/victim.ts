@@ -5,6 +5,7 @@ import { Kernels } from '../../src/kernels'
 import { Ledger } from '../../src/ledger'
 import { readManifest } from '../../src/manifest'
 import { recover } from '../../src/recovery'
+import { cachesIn, forgetCaches, type PastCache } from './caches'
 import type { SimDisk } from './disk'
 import type { State } from './model'
 import { Random } from './random'
@@ -31,6 +32,8 @@ export interface Remains {
   batches: ReadonlySet<string>[]
   /** Whether it is the state after some of the operations. */
   isPrefix(state: State): boolean
+  /** Caches that it had. */
+  past: readonly PastCache[]
 }
 
 export interface Victim extends Remains {
@@ -39,26 +42,21 @@ export interface Victim extends Remains {
   tornTails: ReadonlySet<string>
   /** Whether the manifest says where each segment ends: then nothing in it may pass for a torn tail. */
   isEnded: boolean
+  /** Its hints and its checkpoint. */
+  caches: string[]
 }
 
 export function tailName({ path, offset, bytes }: { path: string; offset: number; bytes: number }): string {
   return `${path} ${offset}+${bytes}`
 }
 
-/** What spares an open the reading of the log would keep it from meeting what is done to the log. */
-function forgetCaches(disk: SimDisk): void {
-  const store = disk.find(STORE)
-  if (store?.kind !== 'directory') return
-  for (const name of [...store.live.keys()]) {
-    if (name === 'CHECKPOINT' || name.endsWith('.hint')) store.apply({ kind: 'remove', name })
-  }
-  store.synced()
-}
-
-export function victimOf(remains: Remains): Victim {
-  forgetCaches(remains.disk)
+/** What spares an open the reading of the log keeps it from meeting what is done to the log: it stays where asked for. */
+export function victimOf(remains: Remains, keepsCaches: boolean): Victim {
+  if (!keepsCaches) forgetCaches(remains.disk)
   const random = new Random(1)
   const world = new World(copyOf(remains.disk, random), random)
+  // What the log certifies by itself.
+  forgetCaches(world.disk)
   world.nowMs = remains.nowMs
   const { host } = world.ground
   // Known to the pool from the first call on.
@@ -80,6 +78,7 @@ export function victimOf(remains: Remains): Victim {
     segments,
     tornTails: new Set(health.tornTails.map(tailName)),
     isEnded: manifest.segments.every(({ state }) => state !== 'active'),
+    caches: cachesIn(remains.disk),
   }
 }
 

@@ -17,6 +17,8 @@ export type Step =
   | { do: 'flush' | 'expire' | 'read' | 'turn' | 'endSync' | 'settle' | 'rival' | 'check' | 'reader' }
   /** Begun, and not waited for; after so many steps it is aborted. */
   | { do: 'merge'; abortsAfter?: number }
+  /** Begun, and not waited for; in a directory of its own, or added to the latest backup or the first of a directory. */
+  | { do: 'backup'; since?: 'latest' | 'first'; abortsAfter?: number }
   /** Asked for where the disk has next to no room. */
   | { do: 'mergeInNoRoom' }
   /** A snapshot and an iterator that are kept; a look at all of them, and the oldest let go. */
@@ -65,6 +67,8 @@ export interface Mix {
   hasLarge: boolean
   /** Whether it is about merges; drawn where undefined. */
   isMerging?: boolean
+  /** Whether it is about backups. */
+  isBackingUp?: boolean
 }
 
 interface Draw extends Mix {
@@ -145,8 +149,17 @@ function isNow(random: Random): true | undefined {
   return random.chance(0.15) || undefined
 }
 
+function abortsAfter(random: Random): number | undefined {
+  return random.chance(0.1) ? 1 + random.below(6) : undefined
+}
+
 function merge(random: Random): Step {
-  return { do: 'merge', abortsAfter: random.chance(0.1) ? 1 + random.below(6) : undefined }
+  return { do: 'merge', abortsAfter: abortsAfter(random) }
+}
+
+function backup(random: Random): Step {
+  const since = random.pick([undefined, 'latest', 'latest', 'first'] as const)
+  return { do: 'backup', since, abortsAfter: abortsAfter(random) }
 }
 
 /** Steps by how often they are drawn: usually, and in traces that are about merges. */
@@ -159,6 +172,7 @@ const STEPS: [usual: number, merging: number, make: Make][] = [
   [12, 18, () => ({ do: 'endSync' })],
   [1, 6, merge],
   [0, 0.5, () => ({ do: 'mergeInNoRoom' })],
+  [0.3, 1, backup],
   [1, 3, () => ({ do: 'snapshot' })],
   [1, 3, () => ({ do: 'look' })],
   [4, 3, () => ({ do: 'settle' })],
@@ -174,8 +188,14 @@ const STEPS: [usual: number, merging: number, make: Make][] = [
   [2, 1, (random) => ({ do: 'cut', seed: random.below(2 ** 31) })],
 ]
 
+/** Of backups and merges in traces that are about backups. */
+const BACKUPS_WEIGHT = 12
+
 function stepOf(random: Random, draw: Draw): Step {
-  const weightOf = ([usual, merging]: (typeof STEPS)[number]): number => (draw.isMerging ? merging : usual)
+  const weightOf = ([usual, merging, make]: (typeof STEPS)[number]): number => {
+    if (draw.isBackingUp === true && (make === backup || make === merge)) return BACKUPS_WEIGHT
+    return draw.isMerging ? merging : usual
+  }
   let left = random.next() * STEPS.reduce((sum, each) => sum + weightOf(each), 0)
   for (const each of STEPS) {
     left -= weightOf(each)

@@ -2,47 +2,16 @@
 // is told, syncs that end when they are told, and a beacon of a process that can die.
 import type { FileHandle, Host } from '../../src/host/host'
 import type { Ground } from '../../src/store'
+import { type CallKind, type Fault, MUTATING, systemFailure, type Watcher } from './calls'
 import { type Node, SimDirectory, type SimDisk, SimFile } from './disk'
 import { kernelsPool } from './pool'
 import { forgetLocks, lonelyBeacon } from './process'
 import type { Random } from './random'
 
+export type { CallKind, Fault } from './calls'
+
 export const STORE = '/store'
 const CLOCK_STEP_MS = 0.01
-
-export type CallKind =
-  | 'open'
-  | 'create'
-  | 'read'
-  | 'write'
-  | 'truncate'
-  | 'sync'
-  | 'status'
-  | 'inspect'
-  | 'list'
-  | 'makeDirectory'
-  | 'rename'
-  | 'remove'
-  | 'link'
-  | 'clone'
-  | 'syncDirectory'
-  | 'freeBytes'
-
-/** What befalls a call: it fails, or does a share of its work, or both; or does all of it, and is said to have failed. */
-export type Fault = { code: string; share?: number; isDone?: boolean } | { share: number }
-
-export interface Watcher {
-  /** Before a call; what it returns befalls the call. */
-  before?(kind: CallKind, path: string): Fault | undefined
-  /** After a call that changed the disk. */
-  after?(kind: CallKind, path: string): void
-}
-
-/** Without a stack, which would cost more than all else in a call. */
-export function systemFailure(code: string): Error {
-  const error = Object.create(Error.prototype)
-  return Object.assign(error, { code, message: `${code}: simulated` })
-}
 
 interface Handle {
   file: SimFile
@@ -54,20 +23,6 @@ interface Timer {
   atMs: number
   run: () => void
 }
-
-/** Mutating calls change what a crash may leave. */
-const MUTATING = new Set<CallKind>([
-  'create',
-  'write',
-  'truncate',
-  'sync',
-  'makeDirectory',
-  'rename',
-  'remove',
-  'link',
-  'clone',
-  'syncDirectory',
-])
 
 /** One process's view of a disk. */
 export class World {
@@ -158,10 +113,24 @@ export class World {
     this.late = failure
   }
 
+  /** Of a call that is answered later: what befalls it instead of its work, and after it. */
+  private begun(kind: CallKind, path: string): { failure: unknown; late: Error | undefined } {
+    let failure: unknown
+    try {
+      this.call(kind, path)
+    } catch (error) {
+      failure = error
+    }
+    const { late } = this
+    this.late = undefined
+    return { failure, late }
+  }
+
   private begin(kind: CallKind, path: string): Fault | undefined {
     if (this.isDead) throw systemFailure('EKILLED')
     this.calls++
-    if (MUTATING.has(kind)) this.changes++
+    // A sync changes nothing that anyone sees.
+    if (MUTATING.has(kind) && kind !== 'sync') this.changes++
     // Of a call that failed otherwise.
     this.late = undefined
     kernelsPool.own(this.kernels)
@@ -296,14 +265,7 @@ export class World {
       syncLater: (file, done) => {
         const handle = this.handle(file)
         const target = handle.file.applied
-        let failure: unknown
-        try {
-          this.call('sync', handle.path)
-        } catch (error) {
-          failure = error
-        }
-        const { late } = this
-        this.late = undefined
+        const { failure, late } = this.begun('sync', handle.path)
         this.syncs.push(() => {
           // Of a call that failed otherwise.
           this.late = undefined
@@ -409,14 +371,7 @@ export class World {
         const node = this.disk.find(path)
         if (node?.kind !== 'directory') throw systemFailure('ENOENT')
         const target = node.applied
-        let failure: unknown
-        try {
-          this.call('syncDirectory', path)
-        } catch (error) {
-          failure = error
-        }
-        const { late } = this
-        this.late = undefined
+        const { failure, late } = this.begun('syncDirectory', path)
         this.syncs.push(() => {
           // Of a call that failed otherwise.
           this.late = undefined

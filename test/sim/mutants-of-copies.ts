@@ -1,0 +1,125 @@
+// Defects of hints, checkpoints, backups and restored stores.
+import { cached, type Mutant, mutant } from './planting'
+
+export const MUTANTS_OF_COPIES: Mutant[] = [
+  cached('a hint that was cut passes for a whole one', 'bits', [
+    'src/hint.ts',
+    'const isFit = reader.isWhole(entry) && health.damage.length === 0 && isCounted',
+    'const isFit = health.damage.length === 0 && segment.records <= entry.records',
+  ]),
+  cached('a checkpoint is loaded without a look at its CRC', 'bits', [
+    'src/restore.ts',
+    'if (!this.read(bytes, this.position) || kernels.crc(bytes) !== piece.crc) return false',
+    'if (!this.read(bytes, this.position)) return false',
+  ]),
+  cached('the lists of a checkpoint are believed without their CRC', 'bits', [
+    'src/checkpoint-file.ts',
+    'if (view.getUint32(LISTS_CRC_AT, true) !== kernels.crc(lists))',
+    'if (lists.length < 0)',
+  ]),
+  cached(
+    "another store's checkpoint is taken",
+    'bits',
+    [
+      'src/restore.ts',
+      'if (!isEqual(storeId, manifest.storeId))',
+      'if (isEqual(storeId, new Uint8Array(0)))',
+    ],
+    [
+      'src/restore.ts',
+      'covered.id !== header.id || covered.salt !== header.salt',
+      'covered.id !== header.id',
+    ],
+    [
+      'src/restore.ts',
+      '        covered.bytes === bytes &&\n        covered.records === records &&\n        covered.lastSequence === lastSequence',
+      '        bytes > 0 && records >= 0 && lastSequence >= 0',
+    ],
+  ),
+  cached('a checkpoint is written of a damaged store', 'rot', [
+    'src/checkpoint.ts',
+    "if (health.damage.length > 0) return 'the store is damaged'",
+    '',
+  ]),
+  cached('a segment with a damaged value gets a hint', 'rot', [
+    'src/hinting.ts',
+    'if ((kind & ROW_VALUE_DAMAGED) !== 0) return false',
+    '',
+  ]),
+  cached('what an unfit hint has handed on is not read again', 'bits', [
+    'src/recovery.ts',
+    'const rest = hint === undefined ? from : undefined',
+    'const rest = from',
+  ]),
+  cached('a segment whose hint was unfit gets no other', 'bits', [
+    'src/recovery.ts',
+    'const hasHint = present.hints.has(id) && hintReason === undefined',
+    'const hasHint = present.hints.has(id) && hintReason !== id',
+  ]),
+  mutant('a backup does not sync the names of its segments', 'backup', [
+    'src/backup/backup.ts',
+    '    await job.syncDirectory(directory)\n    await syncWayTo(job, directory)',
+    '    await syncWayTo(job, directory)',
+  ]),
+  mutant('a backup does not sync the way to it', 'backup', [
+    'src/backup/backup.ts',
+    '    await syncWayTo(job, directory)\n',
+    '',
+  ]),
+  mutant('a description is named before it is on disk', 'backup', [
+    'src/backup/job.ts',
+    '      await this.sync(file, path)\n    } catch',
+    '    } catch',
+  ]),
+  mutant('a copied segment is not synced', 'backup', [
+    'src/backup/transfer.ts',
+    '        await this.job.sync(target, to)\n      }),',
+    '      }),',
+  ]),
+  mutant('a cloned segment is not synced', 'backup', [
+    'src/backup/transfer.ts',
+    '      await this.job.sync(file, to)\n    })\n    this.counts.bytesCloned',
+    '    })\n    this.counts.bytesCloned',
+  ]),
+  mutant(
+    'a backup does not put on disk what came before it',
+    'merge',
+    ['src/backup/backup.ts', 'await job.wait((done) => writer.flush().then(() => done(null), done))', ''],
+    ['src/backup/backup.ts', 'await job.wait((done) => writer.certify().then(() => done(null), done))', ''],
+  ),
+  mutant(
+    'an increment describes only what is new',
+    'backup',
+    [
+      'src/backup/backup.ts',
+      'const made = cut.segments.map(({ entry }) => entry)',
+      'const all = cut.segments.map(({ entry }) => entry)\n    const made = all.filter(({ header }) => !this.shelf.had(header.id))',
+    ],
+    ['src/backup/backup.ts', '    this.compare(cut, proof)\n', ''],
+    [
+      'src/backup/shelf.ts',
+      '  pathOf(id: number): string {',
+      '  had(id: number): boolean {\n    return this.kept.has(id)\n  }\n\n  pathOf(id: number): string {',
+    ],
+  ),
+  mutant('a restored store is named before its segments are', 'backup', [
+    'src/backup/restore.ts',
+    '      await job.rest()\n    }\n    await job.syncDirectory(target)\n',
+    '      await job.rest()\n    }\n',
+  ]),
+  mutant('a restore leaves no mark while it is under way', 'backup', [
+    'src/backup/restore.ts',
+    '      await this.begin()\n',
+    '',
+  ]),
+  mutant('a backup is restored over a store', 'backup', [
+    'src/backup/target.ts',
+    '  if (stranger === undefined) return\n',
+    '  if (stranger !== names.join()) return\n',
+  ]),
+  mutant('the manifest of a restored store is not synced', 'backup', [
+    'src/backup/restore.ts',
+    '      host.syncLater(file, (error) => {',
+    '      host.soon((error: unknown) => {',
+  ]),
+]
