@@ -112,7 +112,7 @@ export async function runCase(
     case 'rot':
       return runRot(seed, trace, tally)
     case 'repair':
-      return runRepair(seed, trace, tally)
+      return runRepair(seed, isMidway(seed) ? mergingTrace(seed) : trace, tally)
     case 'bits':
       return runBits(seed, tally)
   }
@@ -345,15 +345,25 @@ function roleFor({ isEnded }: Victim, { path, other }: Hurt, random: Random): Ro
   return random.pick(isEnded && isOfSegments ? [...roles, 'owner'] : roles)
 }
 
+/** Whether the store of this seed is one that a crash has left between two changes of names. */
+function isMidway(seed: number): boolean {
+  return new Random(seed ^ 0x31d).chance(MIDWAY)
+}
+
+function mergingTrace(seed: number): Trace {
+  const random = new Random(seed * 31 + 8)
+  return traceOf(seed, { steps: 30 + random.below(50), hasLarge: false, isMerging: true })
+}
+
 async function runRepair(seed: number, trace: Trace, tally: Tally): Promise<Failure | undefined> {
   const random = new Random(seed ^ 0x4e9a)
   try {
-    const isMidway = random.chance(MIDWAY)
-    const victim = await leave(trace, random, tally, isMidway)
+    const isLeftMidway = isMidway(seed)
+    const victim = await leave(trace, random, tally, isLeftMidway)
     const hurts = hurtsOf(victim, random)
     for (let i = 0; i < REPAIRS_PER_CASE; i++) {
       const some = Array.from({ length: 1 + random.below(3) }, () => random.pick(hurts))
-      if (isMidway && random.chance(0.7)) some[0] = removed('MANIFEST')
+      if (isLeftMidway && random.chance(0.7)) some[0] = removed('MANIFEST')
       // A file that one of them takes away can't be hurt by another.
       const files = some.flatMap(({ path, other }) => (other === undefined ? [path] : [path, other]))
       const isApart = new Set(files).size === files.length

@@ -24,6 +24,8 @@ import { type CallKind, STORE, World } from './world'
 export type { Plan } from './machine'
 
 /** Calls after which other files may be the store's. */
+/** How much likelier a crash between two removals of segments is kept than one between other changes of names. */
+const REMOVALS = 8
 const NAMING = new Set<CallKind>(['rename', 'remove', 'create', 'syncDirectory'])
 const STARTED_AT_MS = 1_700_000_000_000
 
@@ -78,7 +80,7 @@ export class Simulation {
     const { crashesPerCall } = this.plan
     this.tally.calls++
     if (this.plan.keepsCaches === true && kind === 'rename') noteCache(this.pastCaches, this.world.disk, path)
-    if (this.plan.keepsMidway === true && !path.includes('/LOCK')) this.keepMidway(kind)
+    if (this.plan.keepsMidway === true && !path.includes('/LOCK')) this.keepMidway(kind, path)
     if (path.includes('/LOCK')) return
     const where = `a crash after ${kind} ${path} (call ${this.machine.calls}, step ${this.step})`
     if (this.plan.looksAtBackups === true) this.copies.note(this.world, path, where)
@@ -96,10 +98,12 @@ export class Simulation {
     return this.verdict.passSettled(() => this.machine.drain())
   }
 
-  /** One of all that crashes would leave between two changes of names, each as likely. */
-  private keepMidway(kind: CallKind): void {
+  /** One of all that crashes would leave between two changes of names, most likely while a merge's inputs go. */
+  private keepMidway(kind: CallKind, path: string): void {
     if (!NAMING.has(kind) || this.world.disk.find(`${STORE}/MANIFEST`) === undefined) return
-    if (this.random.below(++this.midwaysSeen) > 0) return
+    const weight = kind === 'remove' && path.endsWith('.data') ? REMOVALS : 1
+    this.midwaysSeen += weight
+    if (this.random.below(this.midwaysSeen) >= weight) return
     const choice = this.random.pick([...choices(this.world.disk, 4, this.random)])
     const disk = crashed(this.world.disk, choice, this.random)
     if (disk.find(`${STORE}/MANIFEST`) !== undefined) this.midway = { disk, nowMs: this.world.nowMs }
