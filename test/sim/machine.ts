@@ -36,6 +36,8 @@ export class Machine {
   world: World
   /** No more faults. */
   isHealed = false
+  /** Who only reads syncs too. Of a failed sync the system tells each who has the file open: here it would tell one. */
+  isReading = false
   /** What the disk was asked for before this process. */
   private callsBefore = 0
   /** How files come from one directory to another. */
@@ -79,6 +81,7 @@ export class Machine {
   }
 
   private befall(kind: CallKind): Fault | undefined {
+    if (this.isReading && kind === 'sync') return undefined
     const fault = this.isHealed ? undefined : this.plan.fault?.(this.calls, kind)
     if (fault === undefined) return undefined
     this.tally.faults++

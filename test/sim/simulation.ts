@@ -421,7 +421,9 @@ export class Simulation {
     const { world, books, machine } = this
     await machine.drain()
     const { changes, openHandles } = world
+    machine.isReading = true
     const { contents, message } = readBeside(world, machine.mayFail)
+    machine.isReading = false
     if (world.changes !== changes) {
       throw new Violation('D9 one writer', `step ${this.step}: a reader changes the disk`)
     }
