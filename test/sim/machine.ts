@@ -126,5 +126,7 @@ export class Machine {
       this.world.endSync()
       await this.drain()
     }
+    // One that could not begin says so a turn later.
+    await this.drain()
   }
 }
