@@ -29,6 +29,8 @@ interface Attempt {
   to: number | undefined
   /** Known once it is told that it is there. */
   sequence: number | undefined
+  /** Begun while another one went to the same directory. */
+  isQueued: boolean
 }
 
 /** What a crash left at some call. */
@@ -67,7 +69,15 @@ export class Copies {
     if (place === undefined) return
     const { history } = this.books
     const { directory } = place
-    const attempt: Attempt = { directory, history, from: history.issued, to: undefined, sequence: undefined }
+    const isQueued = this.attempts.some((each) => each.directory === directory && each.to === undefined)
+    const attempt: Attempt = {
+      directory,
+      history,
+      from: history.issued,
+      to: undefined,
+      sequence: undefined,
+      isQueued,
+    }
     this.attempts.push(attempt)
     db.backup(directory, { since: place.since, signal }).then(
       (report) => this.made(attempt, report),
@@ -109,6 +119,8 @@ export class Copies {
     const { code } = error as { code?: string }
     if (code === 'CASKY_CLOSED' || (code === 'CASKY_ABORTED' && mayBeAborted)) return
     if (code === 'CASKY_NO_SPACE' && this.isDone('mergeInNoRoom')) return
+    // The one before it, to which it was to add, was aborted.
+    if (code === 'CASKY_NOT_FOUND' && attempt.isQueued) return
     // A check takes a manifest that it can't read for a damaged one.
     if (code === 'CASKY_CORRUPT' && !this.isDone('check'))
       this.verdict.reach(new Violation(RULE, `a backup: ${(error as Error).stack}`))
