@@ -179,7 +179,7 @@ export function* readRecords(
     const reason = `holds ${segment.records} records where the manifest says ${records}`
     new Findings(health, path, 0, nowMs).report(0, segment.bytes, reason, REMEDY_COUNT)
   }
-  // A batch of which half is there may yet be whole.
-  if (shownBytes !== undefined) segment.lastSequence -= replay.tornWrites
+  // What is left of a batch that was cut is nothing, and its numbers are free.
+  segment.lastSequence -= replay.tornWrites
   if (lastSequence !== undefined) segment.lastSequence = Math.max(segment.lastSequence, lastSequence)
 }
