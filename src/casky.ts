@@ -255,8 +255,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
    */
   snapshot(): Snapshot<K, V> {
     this.#opened().writing?.writer.tryCommit()
-    this.#follower?.settle()
-    return snapshotOf(() => this.#opened(), this.#keys, this.#values)
+    return snapshotOf(() => this.#opened(), this.#keys, this.#values, this.#follower?.seen)
   }
 
   /**

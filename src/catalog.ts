@@ -7,6 +7,8 @@ import { SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
 
 /** Reading from more segments than this closes the file that was opened first. */
 const OPEN_FILES_MAX = 128
+/** Where another process may remove a file, those that are open can still be read. */
+const FILES_BESIDE_MAX = 1024
 
 export interface Segment {
   /** Its number in the keydir; reused once the segment is gone, unlike its id. */
@@ -23,6 +25,8 @@ export interface Segment {
   lastSequence: number
   /** Bytes of the records that the keydir points to. */
   liveBytes: number
+  /** Where its last put or delete ends, if it was read. */
+  writesEnd?: number
   /** Bytes of the records that hide older ones: deletes, and what has expired and was swept. */
   tombstoneBytes: number
 }
@@ -33,12 +37,21 @@ export class Catalog {
   private readonly open = new Map<number, FileHandle>()
   /** Asked where a segment's file is gone; throws where that is no damage. */
   onMissing: (segment: Segment) => void = () => {}
+  private filesMax = OPEN_FILES_MAX
+  /** Whether a file is this segment, and not another one under its name. */
+  private isSegment: ((segment: Segment, file: FileHandle) => boolean) | undefined
   readonly segments: Segment[] = []
 
   constructor(
     private readonly host: Host,
     readonly directory: string,
   ) {}
+
+  /** From now on another process may put other files in the place of these. */
+  besideWriter(isSegment: (segment: Segment, file: FileHandle) => boolean): void {
+    this.isSegment = isSegment
+    this.filesMax = FILES_BESIDE_MAX
+  }
 
   add(entry: ManifestEntry): Segment {
     const last = this.segments.at(-1)
@@ -127,12 +140,12 @@ export class Catalog {
   fileOf(segment: Segment): FileHandle {
     const known = this.open.get(segment.slot)
     if (known !== undefined) return known
-    if (this.open.size >= OPEN_FILES_MAX) {
+    if (this.open.size >= this.filesMax) {
       const [oldest] = this.open.keys()
       this.closeFile(oldest)
     }
     try {
-      const file = this.withHandles(() => this.host.open(segment.path, 'read'))
+      const file = this.withHandles(() => this.openSegment(segment))
       this.open.set(segment.slot, file)
       return file
     } catch (cause) {
@@ -149,6 +162,18 @@ export class Catalog {
       }
       throw ioError('open a segment', segment.path, cause)
     }
+  }
+
+  private openSegment(segment: Segment): FileHandle {
+    const file = this.host.open(segment.path, 'read')
+    try {
+      if (this.isSegment?.(segment, file) !== false) return file
+    } catch (cause) {
+      this.host.close(file)
+      throw cause
+    }
+    this.host.close(file)
+    throw Object.assign(new Error('another segment has its name'), { code: 'ENOENT' })
   }
 
   /**

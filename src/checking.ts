@@ -1,6 +1,7 @@
 // `db.check()`: verifies a store that is open, while reads and writes go on.
 import { type CheckProgress, check } from './check'
 import { typed } from './errors'
+import { Health } from './health'
 import type { Rooms } from './open'
 import { checkSteps } from './upkeep'
 
@@ -29,9 +30,11 @@ function ownSteps({ host, catalog, health, manifest }: Rooms): Iterable<CheckPro
   return check(host, catalog, health, manifest)
 }
 
-/** Another process may write, and merge: the store is looked at as it is then. */
+/** Another process may write, and merge: the store is looked at as it is then. What was found before may be mended. */
 function* besideWriter({ host, catalog, health }: Rooms): Generator<CheckProgress, void> {
   const { damage, tornTails } = yield* checkSteps(host, catalog.directory)
-  for (const each of damage) health.addDamage(each)
-  for (const each of tornTails) health.addTornTail(each)
+  const now = new Health()
+  for (const each of damage) now.addDamage(each)
+  for (const each of tornTails) now.addTornTail(each)
+  health.become(now)
 }

@@ -226,7 +226,8 @@ function decodeLists(
 }
 
 function isConsistent({ begin, entries, segments, pieces }: Checkpoint, imageBytes: number): boolean {
-  if (begin.index >= segments.length || segments.some(({ bytes, liveBytes }) => liveBytes > bytes)) return false
+  if (begin.index >= segments.length || segments.some(({ bytes, liveBytes }) => liveBytes > bytes))
+    return false
   const begun = segments[begin.index]
   if (begin.bytes > begun.bytes || begin.records > begun.records) return false
   if (begin.records > 0 && begin.lastSequence > begun.lastSequence) return false

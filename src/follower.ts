@@ -3,14 +3,13 @@
 import { KEY_AT, KEY_BYTES_MAX } from '../assembly/layout'
 import { isEqual } from './bytes'
 import type { Segment } from './catalog'
-import { type CatchUpRooms, catchUp, forgetGone, isSequel, type Look, type Named } from './catchup'
-import { shownBytes } from './durable'
-import { CaskyError, ioError, isCaskyError, systemCode, typed } from './errors'
+import { type CatchUpRooms, type CaughtUp, catchUp, isSequel, type Look, type Named } from './catchup'
+import { CaskyError, isCaskyError, typed } from './errors'
+import { join, MANIFEST } from './files'
 import { FrozenLookup } from './frozen'
 import { Health } from './health'
-import type { FileHandle } from './host/host'
 import type { Lookup } from './lookup'
-import { type Manifest, readManifest } from './manifest'
+import { decodeManifest, type Manifest, readManifestBytes } from './manifest'
 import { OrderedView } from './ordered'
 import { Overlay } from './overlay'
 import { openNamed } from './pass'
@@ -19,9 +18,11 @@ import type { Reader } from './reader'
 import type { Source } from './reading'
 import type { Replaced } from './replaced'
 import { isSameSegment } from './segment'
+import type { View } from './snapshot'
+import { Tail } from './tail'
 
-/** A writer may merge or rotate while its manifest is read, and what is missing then was never lost. */
-const ATTEMPTS = 10
+/** A writer may merge while its manifest is read, again and again; what is missing then was never lost. */
+const ATTEMPTS = 20
 
 /** What a refresh has brought. */
 export interface RefreshReport {
@@ -47,44 +48,49 @@ export interface FollowerRooms extends CatchUpRooms {
   replaced: Replaced
   lookup: Lookup
   manifest: Manifest
+  /** The sequence number of the last write that can be seen. */
   lastSequence(): number
 }
 
 /** Reads as of when a refresh was begun. */
-interface Frozen {
+interface Frozen extends View {
   lookup: FrozenLookup
-  overlay: Overlay
   unpin: Unpin
 }
 
-/** A look, and the end of the log that is to be put on disk before it is shown. */
 interface Sight extends Look {
-  tail: { segment: Segment; file: FileHandle; bytes: number } | undefined
+  /** The manifest as it lies on disk. */
+  bytes: Uint8Array
+  /** Whether all is read anew. */
+  isAnew: boolean
+  tail: Tail | undefined
 }
 
-/** Bringing in what a look has found, by whoever drives it. */
+/** Bringing in what a look has found, by whoever drives it; no report where it has to be looked at again. */
 interface Job {
-  steps: Generator<void, RefreshReport>
-  report?: RefreshReport
+  steps: Generator<void, RefreshReport | undefined>
+  report?: RefreshReport | undefined
   error?: unknown
 }
 
 export class Follower {
   /** Where reads go. */
   readonly source: Source
-  /** Counts what was brought in, so that a look knows whether it is an old one. */
+  /** Counts the changes of what reads see, or would. */
   private turn = 0
   private job: Job | undefined
   private isInside = false
   private last: Promise<unknown> = Promise.resolve()
   private next: Promise<RefreshReport> | undefined
+  private report: RefreshReport | undefined
   private frozen: Frozen | undefined
-  /** One has failed: the keydir is neither as it was nor as it should be, and reads see what was before. */
+  /** One was begun and has not succeeded: the keydir is neither as it was nor as it should be. */
   private isTorn = false
-  /** Segments of failed ones. */
+  /** Segments of those that have failed. */
   private strays: Segment[] = []
-  /** How long the segment that is written to was when it was last looked at. */
-  private seenBytes = -1
+  private manifestBytes: Uint8Array | undefined
+  private tail: Tail | undefined
+  private sequence: number
   private isClosed = false
 
   constructor(
@@ -92,10 +98,18 @@ export class Follower {
     /** Called when there is more to see. */
     private readonly onChange: () => void,
   ) {
-    const { kernels, reader, catalog } = rooms
-    const live = rooms.lookup
-    const now = (): Source['lookup'] => this.frozen?.lookup ?? live
-    this.source = {
+    this.sequence = rooms.lastSequence()
+    rooms.lastSequence = () => this.sequence
+    rooms.catalog.onMissing = (segment) => this.missing(segment)
+    this.source = this.sourceOf()
+    this.rememberTail()
+  }
+
+  private sourceOf(): Source {
+    const { host, kernels, ledger, pins, reader, lookup } = this.rooms
+    const now = (): Source['lookup'] => this.frozen?.lookup ?? lookup
+    const size = (): number => (this.frozen ?? lookup).sizeAt(host.nowMs())
+    return {
       kernels,
       reader,
       lookup: {
@@ -111,15 +125,20 @@ export class Follower {
           }
         },
         get size() {
-          return now().size
+          return size()
         },
       },
       view: (range) => {
-        const entries = this.frozen?.lookup ?? rooms.ledger.keydir
-        return { view: new OrderedView(entries, range, rooms.host.nowMs()), unpin: rooms.pins.pin() }
+        const entries = this.frozen?.lookup ?? ledger.keydir
+        return { view: new OrderedView(entries, range, host.nowMs()), unpin: pins.pin() }
       },
+      turn: () => this.turn,
     }
-    catalog.onMissing = (segment) => this.missing(segment)
+  }
+
+  /** What reads see; undefined where that is the keydir as it is. */
+  get seen(): View | undefined {
+    return this.frozen
   }
 
   /** Resolves once all that was written and on disk at the call can be seen. */
@@ -133,64 +152,89 @@ export class Follower {
   }
 
   private async run(): Promise<RefreshReport> {
-    const sight = this.look()
-    if (sight === undefined) return unchanged(this.rooms)
-    const { turn } = this
     const { host } = this.rooms
-    const { tail } = sight
-    let failure: unknown
-    if (tail !== undefined) {
-      await new Promise<void>((resolve) => {
-        host.syncLater(tail.file, (error) => {
-          failure = error
-          resolve()
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+      const sight = this.look()
+      if (sight === undefined) return unchanged(this.rooms)
+      const { turn } = this
+      try {
+        await new Promise<void>((resolve, reject) => {
+          if (sight.tail === undefined) return resolve()
+          sight.tail.secureLater((shown, error) => {
+            sight.tailBytes = shown ?? 0
+            if (error === undefined) resolve()
+            else reject(error)
+          })
         })
-      })
+        this.checkOpen()
+      } catch (error) {
+        this.discard(sight)
+        throw this.typed(error)
+      }
+      // Somebody could not wait, and has brought in this and more.
+      if (turn !== this.turn) {
+        this.discard(sight)
+        if (this.report !== undefined && !this.isTorn) return this.report
+        continue
+      }
+      const job = this.begin(sight)
+      while (this.advance(job)) await new Promise<void>((resolve) => host.soon(resolve))
+      const report = resultOf(job)
+      if (report !== undefined) return report
     }
-    // Somebody could not wait, and has brought in this and more.
-    if (this.isClosed || turn !== this.turn) {
-      this.discard(sight)
-      this.checkOpen()
-      return unchanged(this.rooms)
-    }
-    const job = this.begin(sight, failure)
-    while (this.advance(job)) await new Promise<void>((resolve) => host.soon(resolve))
-    return resultOf(job)
+    throw this.tooBusy()
   }
 
   /** As `refresh`, done on return. */
   refreshNow(): RefreshReport {
     this.checkOpen()
     if (this.job !== undefined) while (this.advance(this.job));
-    const sight = this.look()
-    if (sight === undefined) return unchanged(this.rooms)
-    let failure: unknown
-    try {
-      if (sight.tail !== undefined) this.rooms.host.sync(sight.tail.file)
-    } catch (error) {
-      failure = error
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+      const sight = this.look()
+      if (sight === undefined) return unchanged(this.rooms)
+      try {
+        if (sight.tail !== undefined) sight.tailBytes = sight.tail.secure()
+      } catch (error) {
+        this.discard(sight)
+        throw this.typed(error)
+      }
+      const job = this.begin(sight)
+      while (this.advance(job));
+      const report = resultOf(job)
+      if (report !== undefined) return report
     }
-    const job = this.begin(sight, failure)
-    while (this.advance(job));
-    return resultOf(job)
-  }
-
-  /** No refresh is under way on return; throws where one has failed, and fails again. */
-  settle(): void {
-    if (this.frozen !== undefined) this.refreshNow()
+    throw this.tooBusy()
   }
 
   /** Ends what is under way. */
   close(): void {
     this.isClosed = true
-    this.job?.steps.return(unchanged(this.rooms))
+    const { job } = this
+    this.job = undefined
+    if (job !== undefined) job.error = this.closed()
+    job?.steps.return(undefined)
+    this.tail?.leave()
+    this.tail = undefined
     this.thaw()
   }
 
-  private checkOpen(): void {
+  private closed(): CaskyError {
     const { directory } = this.rooms.catalog
-    if (this.isClosed)
-      throw new CaskyError('CASKY_CLOSED', `the store was closed: ${directory}`, { path: directory })
+    return new CaskyError('CASKY_CLOSED', `the store was closed: ${directory}`, { path: directory })
+  }
+
+  private tooBusy(): CaskyError {
+    const { directory } = this.rooms.catalog
+    const message = `the writer merges faster than this can be read; try again: ${directory}`
+    return new CaskyError('CASKY_IO', message, { path: directory })
+  }
+
+  private typed(error: unknown): unknown {
+    return typed('refresh the store', this.rooms.catalog.directory, error)
+  }
+
+  private checkOpen(): void {
+    if (this.isClosed) throw this.closed()
   }
 
   /** One step; false where it was the last. */
@@ -202,7 +246,7 @@ export class Follower {
       if (step.done !== true) return true
       job.report = step.value
     } catch (error) {
-      job.error = typed('refresh the store', this.rooms.catalog.directory, error)
+      job.error = this.typed(error)
     } finally {
       this.isInside = false
     }
@@ -217,144 +261,184 @@ export class Follower {
     this.isInside = true
     try {
       for (let attempt = 1; ; attempt++) {
-        const manifest = this.readManifest()
-        if (!this.isTorn && manifest.generation === rooms.manifest.generation && !this.hasGrown())
-          return undefined
-        const segments = namedBy(rooms, manifest)
-        const tail = this.openTail(segments)
-        // Once they are open nobody takes them away.
-        const isThere = segments.every(({ segment, isNew }) => !isNew || isOpen(rooms, segment))
-        const sight = { manifest, segments, tailBytes: 0, tail }
-        // Gone since the manifest was read, or missing.
-        if (isThere || attempt === ATTEMPTS || this.readManifest().generation === manifest.generation)
-          return sight
+        const bytes = this.readManifest()
+        if (!this.isTorn && this.isKnown(bytes) && !this.hasGrown()) return undefined
+        const sight = this.sightOf(bytes)
+        try {
+          // Once they are open nobody takes them away.
+          const isThere = sight.segments.every(
+            ({ segment }) => openNamed(rooms.catalog, segment) !== undefined,
+          )
+          // Gone since the manifest was read, or missing.
+          if (isThere || attempt === ATTEMPTS || isEqual(this.readManifest(), bytes)) return sight
+        } catch (error) {
+          this.discard(sight)
+          throw error
+        }
         this.discard(sight)
       }
     } catch (error) {
-      throw typed('refresh the store', rooms.catalog.directory, error)
+      throw this.typed(error)
     } finally {
       this.isInside = false
     }
   }
 
-  private readManifest(): Manifest {
-    const { host, kernels, catalog, manifest } = this.rooms
-    const { directory } = catalog
-    const found = catalog.withHandles(() => readManifest(host, kernels, directory))
-    if (found !== undefined && isEqual(found.storeId, manifest.storeId)) return found
-    const what = found === undefined ? 'the store is gone' : 'another store has taken the place of this one'
-    throw new CaskyError('CASKY_NOT_FOUND', `${what}; close it, and open it anew: ${directory}`, {
+  private readManifest(): Uint8Array {
+    const { host, catalog } = this.rooms
+    const found = catalog.withHandles(() => readManifestBytes(host, catalog.directory))
+    if (found !== undefined) return found
+    throw this.notFound('the store is gone')
+  }
+
+  private notFound(what: string): CaskyError {
+    const { directory } = this.rooms.catalog
+    return new CaskyError('CASKY_NOT_FOUND', `${what}; close it, and open it anew: ${directory}`, {
       path: directory,
     })
   }
 
-  private hasGrown(): boolean {
-    const { host, catalog } = this.rooms
-    const last = catalog.segments.at(-1)
-    return last?.state === 'active' && host.inspect(last.path)?.bytes !== this.seenBytes
+  private isKnown(bytes: Uint8Array): boolean {
+    return this.manifestBytes !== undefined && isEqual(bytes, this.manifestBytes)
   }
 
-  /** With a handle of its own, since the catalog may close the one that it lends. */
-  private openTail(segments: readonly Named[]): Sight['tail'] {
-    const { host, catalog } = this.rooms
+  private hasGrown(): boolean {
+    return this.tail !== undefined && this.tail.bytes !== this.tail.seenBytes
+  }
+
+  private sightOf(bytes: Uint8Array): Sight {
+    const { rooms } = this
+    const manifest = decodeManifest(rooms.kernels, bytes, join(rooms.catalog.directory, MANIFEST))
+    if (!isEqual(manifest.storeId, rooms.manifest.storeId))
+      throw this.notFound('another store has taken the place of this one')
+    if (!this.isTorn) {
+      const sight = this.seeing(manifest, bytes, false)
+      if (this.goesOn(sight)) return sight
+      this.discard(sight)
+    }
+    return this.seeing(manifest, bytes, true)
+  }
+
+  private seeing(manifest: Manifest, bytes: Uint8Array, isAnew: boolean): Sight {
+    const segments = namedBy(this.rooms, manifest, isAnew)
+    const sight: Sight = { manifest, segments, tailBytes: 0, bytes, isAnew, tail: undefined }
+    try {
+      sight.tail = this.tailOf(segments)
+      sight.tailBytes = sight.tail?.bytes ?? 0
+    } catch (error) {
+      this.discard(sight)
+      throw error
+    }
+    return sight
+  }
+
+  private tailOf(segments: readonly Named[]): Tail | undefined {
+    const { rooms, tail } = this
     const last = segments.at(-1)
     if (last === undefined || last.entry.state !== 'active') return undefined
-    const { segment } = last
-    try {
-      const file = catalog.withHandles(() => host.open(segment.path, 'read'))
-      return { segment, file, bytes: host.status(file).bytes }
-    } catch (cause) {
-      if (systemCode(cause) === 'ENOENT') return undefined
-      throw ioError('open a segment', segment.path, cause)
-    }
+    const isSame = tail !== undefined && tail.segment === last.segment
+    return isSame ? tail : rooms.catalog.withHandles(() => Tail.of(rooms, last.segment))
+  }
+
+  private goesOn(sight: Sight): boolean {
+    const { rooms, tail, sequence } = this
+    if (!isSequel({ ...rooms, lastSequence: sequence }, sight)) return false
+    const known = sight.segments.find(({ segment }) => segment === tail?.segment)
+    if (tail === undefined || known === undefined) return true
+    const { state, bytes } = known.entry
+    return tail.isAsKnown(state === 'active' ? Number.POSITIVE_INFINITY : bytes)
   }
 
   private discard({ segments, tail }: Sight): void {
-    const { host, catalog } = this.rooms
-    if (tail !== undefined) host.close(tail.file)
-    for (const { segment, isNew } of segments) if (isNew) catalog.forget(segment)
+    if (tail !== this.tail) tail?.leave()
+    for (const { segment, isNew } of segments) if (isNew) this.rooms.catalog.forget(segment)
   }
 
-  /** `failure`: why the end of the log could not be put on disk. */
-  private begin(sight: Sight, failure: unknown): Job {
-    const { rooms } = this
-    const { tail } = sight
-    this.isInside = true
-    try {
-      if (tail !== undefined) {
-        const { segment, file, bytes } = tail
-        sight.tailBytes = shownBytes(rooms, segment, file, bytes, failure)
-      }
-    } catch (error) {
-      this.discard({ ...sight, tail: undefined })
-      throw typed('refresh the store', rooms.catalog.directory, error)
-    } finally {
-      this.isInside = false
-      if (tail !== undefined) rooms.host.close(tail.file)
-    }
+  private begin(sight: Sight): Job {
+    this.turn++
     this.job = { steps: this.bring(sight) }
+    this.isTorn = true
+    for (const { segment, isNew } of sight.segments) if (isNew) this.strays.push(segment)
+    this.freeze()
     return this.job
   }
 
-  private *bring(sight: Sight): Generator<void, RefreshReport> {
+  private *bring(sight: Sight): Generator<void, RefreshReport | undefined> {
+    const { rooms, strays } = this
+    const { bytes, isAnew } = sight
+    let isDone = false
+    try {
+      const caughtUp = yield* catchUp(rooms, sight, strays, isAnew ? 0 : this.sequence)
+      const isDamaged = caughtUp.health.damage.length > 0
+      // It may only look so: what was known may have been written over, or the writer has merged what was to be read.
+      if (isDamaged && (!isAnew || !isEqual(this.readManifest(), bytes))) return undefined
+      isDone = true
+      return this.adopt(sight, caughtUp)
+    } finally {
+      if (!isDone && sight.tail !== this.tail) sight.tail?.leave()
+    }
+  }
+
+  /** From here on reads see it. */
+  private adopt(sight: Sight, { bytesRead, health, gone }: CaughtUp): RefreshReport {
     const { rooms } = this
     const { catalog } = rooms
-    const before = rooms.lastSequence()
-    let look: Look = sight
-    let isReloaded = this.isTorn || !isSequel(rooms.manifest, look, before)
-    this.begun(look)
-    let caughtUp = isReloaded ? undefined : yield* catchUp(rooms, look, before)
-    // What was taken back and written over reads as damage where it was known.
-    isReloaded ||= caughtUp !== undefined && caughtUp.health.damage.length > 0
-    if (caughtUp === undefined || isReloaded) {
-      look = { ...sight, segments: namedBy(rooms, sight.manifest, true) }
-      this.begun(look)
-      caughtUp = yield* catchUp(rooms, look, 0)
-    }
-    const now = look.segments.map(({ segment }) => segment)
-    const named = new Set(now)
-    const gone = [...new Set([...catalog.segments, ...this.strays])].filter((segment) => !named.has(segment))
-    const known = catalog.segments.filter((segment) => !named.has(segment)).length
-    yield* forgetGone(rooms, gone)
-    // From here on nothing can fail.
-    const segmentsAdded = now.length - (catalog.segments.length - known)
+    const { manifest, isAnew } = sight
+    const now = sight.segments.map(({ segment }) => segment)
+    const isNamed = new Set(now)
+    const segmentsReplaced = catalog.segments.filter((segment) => !isNamed.has(segment)).length
+    const segmentsAdded = now.length - (catalog.segments.length - segmentsReplaced)
     catalog.rearrange(now)
-    Object.assign(rooms.manifest, look.manifest)
-    rooms.health.become(
-      isReloaded ? caughtUp.health : healthAfter(rooms.health, caughtUp.health, gone, sight.tail),
-    )
+    rooms.health.become(isAnew ? health : healthAfter(rooms.health, health, now, sight.tail?.segment))
+    Object.assign(rooms.manifest, manifest)
+    this.manifestBytes = sight.bytes
+    if (this.tail !== sight.tail) this.tail?.leave()
+    this.tail = sight.tail
+    this.rememberTail()
+    const before = this.sequence
+    this.sequence = now.reduce((last, segment) => Math.max(last, lastOf(segment)), 0)
     this.strays = []
-    this.seenBytes = sight.tail?.bytes ?? -1
     this.isTorn = false
     this.turn++
     this.thaw()
     rooms.replaced.add(gone, () => {})
-    const sequence = rooms.lastSequence()
-    const writes = Math.max(0, sequence - before)
-    const changed = writes > 0 || segmentsAdded > 0 || known > 0
+    const writes = Math.max(0, this.sequence - before)
+    const changed = isAnew || writes > 0 || segmentsAdded > 0 || segmentsReplaced > 0
+    const report = { changed, sequence: this.sequence, writes, bytesRead, segmentsAdded, segmentsReplaced }
+    this.report = { ...report, isReloaded: isAnew }
     if (changed) this.onChange()
-    const { bytesRead } = caughtUp
-    return { changed, sequence, writes, bytesRead, segmentsAdded, segmentsReplaced: known, isReloaded }
+    return this.report
+  }
+
+  private rememberTail(): void {
+    try {
+      this.tail?.remember()
+    } catch {
+      // It is read anew, then.
+      this.tail?.leave()
+      this.tail = undefined
+    }
   }
 
   /** From now on the keydir changes, and reads see what it was. */
-  private begun({ segments }: Look): void {
-    this.isTorn = true
-    for (const { segment, isNew } of segments) if (isNew) this.strays.push(segment)
+  private freeze(): void {
     if (this.frozen !== undefined) return
     const { host, ledger, lookup, pins } = this.rooms
     const overlay = new Overlay()
-    ledger.overlays.push(overlay)
-    const frozen = new FrozenLookup(this.rooms, overlay, () => host.nowMs(), lookup.size)
-    this.frozen = { lookup: frozen, overlay, unpin: pins.pin() }
+    const frozenAtMs = host.nowMs()
+    const size = lookup.sizeAt(frozenAtMs)
+    const { hasExpiring } = ledger.keydir
+    ledger.hold(overlay)
+    const frozen = new FrozenLookup(this.rooms, overlay, () => host.nowMs(), size)
+    const sizeAt = (nowMs: number): number => (hasExpiring ? frozen.countAt(nowMs) : size)
+    this.frozen = { lookup: frozen, overlay, sizeAt, unpin: pins.pin() }
   }
 
   private thaw(): void {
     if (this.frozen === undefined) return
     const { overlay, unpin } = this.frozen
-    const { overlays } = this.rooms.ledger
     this.frozen = undefined
-    overlays.splice(overlays.indexOf(overlay), 1)
+    this.rooms.ledger.letGo(overlay)
     unpin()
   }
 
@@ -374,6 +458,10 @@ export class Follower {
   }
 }
 
+function lastOf({ lastSequence, header }: Segment): number {
+  return Math.max(lastSequence, header.firstSequence - 1)
+}
+
 export function unchanged({ lastSequence }: Pick<FollowerRooms, 'lastSequence'>): RefreshReport {
   const nothing = { writes: 0, bytesRead: 0, segmentsAdded: 0, segmentsReplaced: 0 }
   return { changed: false, sequence: lastSequence(), ...nothing, isReloaded: false }
@@ -383,13 +471,13 @@ function isFolded(error: unknown): boolean {
   return isCaskyError(error) && error.code === 'CASKY_FOLDED'
 }
 
-function resultOf({ report, error }: Job): RefreshReport {
-  if (report !== undefined) return report
+function resultOf({ report, error }: Job): RefreshReport | undefined {
+  if (error === undefined) return report
   throw error
 }
 
 /** The segments of a manifest: those that are known as they are, unless all are to be read anew. */
-function namedBy({ catalog }: FollowerRooms, manifest: Manifest, isAnew = false): Named[] {
+function namedBy({ catalog }: FollowerRooms, manifest: Manifest, isAnew: boolean): Named[] {
   const known = new Map(isAnew ? [] : catalog.segments.map((segment) => [segment.header.id, segment]))
   return manifest.segments.map((entry) => {
     const segment = known.get(entry.header.id)
@@ -398,17 +486,18 @@ function namedBy({ catalog }: FollowerRooms, manifest: Manifest, isAnew = false)
   })
 }
 
-function isOpen({ catalog }: FollowerRooms, segment: Segment): boolean {
-  return openNamed(catalog, segment) !== undefined
-}
-
-/** What was found before stands, but for segments that are gone; where the log ends is another place now. */
-function healthAfter(before: Health, found: Health, gone: readonly Segment[], tail: Sight['tail']): Health {
-  const paths = new Set([...gone, ...(tail === undefined ? [] : [tail.segment])].map(({ path }) => path))
-  const isGone = new Set(gone.map(({ path }) => path))
+/** What was found in a segment stands as long as it does; where the log ends is another place now. */
+function healthAfter(
+  before: Health,
+  found: Health,
+  segments: readonly Segment[],
+  tail: Segment | undefined,
+): Health {
+  const paths = new Set(segments.map(({ path }) => path))
   const now = new Health()
-  for (const damage of before.damage) if (!isGone.has(damage.path)) now.addDamage(damage)
-  for (const torn of before.tornTails) if (!paths.has(torn.path)) now.addTornTail(torn)
+  for (const damage of [...before.damage, ...found.damage]) if (paths.has(damage.path)) now.addDamage(damage)
+  for (const torn of before.tornTails)
+    if (paths.has(torn.path) && torn.path !== tail?.path) now.addTornTail(torn)
   for (const torn of found.tornTails) now.addTornTail(torn)
   return now
 }

@@ -50,6 +50,15 @@ export class FrozenLookup {
     return place === undefined ? undefined : this.rooms.reader.read(place, keyBytes)
   }
 
+  /** How many entries there are that have not expired by then; looks at each. */
+  countAt(nowMs: number): number {
+    let count = 0
+    this.forEach(({ expiresAtMs }) => {
+      if (expiresAtMs === undefined || expiresAtMs > nowMs) count++
+    })
+    return count
+  }
+
   /** As a keydir's, of the entries that were there; `visit` must not change the keydir. */
   forEach(visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void): void {
     const { kernels, ledger } = this.rooms

@@ -14,8 +14,8 @@ const TOUCH_AT_ONCE = 64
 
 export class Ledger {
   readonly keydir = new Keydir()
-  /** Of the snapshots that are kept: they are told before a key changes. */
-  readonly overlays: Overlay[] = []
+  /** Of the snapshots that are kept: they are told before a key changes. How many hold each of them. */
+  private readonly overlays = new Map<Overlay, number>()
   /** How many groups of writes it has taken. */
   groups = 0
   /** Entries that had expired and were forgotten. */
@@ -33,9 +33,20 @@ export class Ledger {
     place: Place,
   ): void {
     const replaces = this.keydir.put(hashLow, hashHigh, source, at, keyBytes, place)
-    if (this.overlays.length > 0) this.note(hashLow, hashHigh, source, at, keyBytes, replaces)
+    if (this.overlays.size > 0) this.note(hashLow, hashHigh, source, at, keyBytes, replaces)
     if (replaces) this.retire()
     this.catalog.at(place.segment).liveBytes += place.recordBytes
+  }
+
+  /** From now on the overlay is told; it is let go as often as it was held. */
+  hold(overlay: Overlay): void {
+    this.overlays.set(overlay, (this.overlays.get(overlay) ?? 0) + 1)
+  }
+
+  letGo(overlay: Overlay): void {
+    const left = (this.overlays.get(overlay) ?? 1) - 1
+    if (left > 0) this.overlays.set(overlay, left)
+    else this.overlays.delete(overlay)
   }
 
   /** What the keydir has just found and changed. */
@@ -48,7 +59,7 @@ export class Ledger {
     wasThere: boolean,
   ): void {
     const place = wasThere ? this.keydir.found : undefined
-    for (const overlay of this.overlays) overlay.note(hashLow, hashHigh, source, at, keyBytes, place)
+    for (const overlay of this.overlays.keys()) overlay.note(hashLow, hashHigh, source, at, keyBytes, place)
   }
 
   /**
@@ -67,7 +78,7 @@ export class Ledger {
     if (place !== undefined) this.catalog.at(place.segment).tombstoneBytes += recordBytes(keyBytes, 0, false)
     const wasThere = this.keydir.remove(hashLow, hashHigh, source, at, keyBytes)
     if (wasThere) {
-      if (this.overlays.length > 0) this.note(hashLow, hashHigh, source, at, keyBytes, true)
+      if (this.overlays.size > 0) this.note(hashLow, hashHigh, source, at, keyBytes, true)
       this.retire()
     }
     return wasThere

@@ -73,10 +73,14 @@ export class Lookup {
 
   /** Live entries: the keydir's, and what the filling group will make of them. */
   get size(): number {
-    const { host, kernels, ledger } = this.rooms
+    return this.sizeAt(this.rooms.host.nowMs())
+  }
+
+  /** Those that have not expired by then. */
+  sizeAt(nowMs: number): number {
+    const { kernels, ledger } = this.rooms
     const { memtable } = this
     const { keydir } = ledger
-    const nowMs = host.nowMs()
     let size = keydir.liveCount(nowMs)
     for (let i = 0; memtable !== undefined && i < memtable.count; i++) {
       if (!memtable.isNewest(i)) continue

@@ -94,7 +94,8 @@ function damaged(path: string, what: string): CaskyError {
   )
 }
 
-function decodeManifest(kernels: Kernels, bytes: Uint8Array, path: string): Manifest {
+/** Throws CASKY_CORRUPT where that is no manifest. */
+export function decodeManifest(kernels: Kernels, bytes: Uint8Array, path: string): Manifest {
   const preamble = readPreamble(kernels, bytes, MAGIC)
   if (preamble.kind === 'newer') throw newerFormat(path, preamble.version)
   if (preamble.kind === 'foreign') {
@@ -184,14 +185,18 @@ export function salvageHeaders(host: Host, kernels: Kernels, directory: string):
 
 /** The manifest of a directory; `undefined` where there is none. */
 export function readManifest(host: Host, kernels: Kernels, directory: string): Manifest | undefined {
+  const bytes = readManifestBytes(host, directory)
+  return bytes === undefined ? undefined : decodeManifest(kernels, bytes, join(directory, MANIFEST))
+}
+
+/** The same, not looked at yet. */
+export function readManifestBytes(host: Host, directory: string): Uint8Array | undefined {
   const path = join(directory, MANIFEST)
-  let bytes: Uint8Array | undefined
   try {
-    bytes = readWhole(host, path, MANIFEST_BYTES_MAX)
+    return readWhole(host, path, MANIFEST_BYTES_MAX)
   } catch (cause) {
     throw ioError('read the manifest', path, cause)
   }
-  return bytes === undefined ? undefined : decodeManifest(kernels, bytes, path)
 }
 
 /** What is left of a manifest that could not be written takes room where there may be none. */

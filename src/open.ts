@@ -28,7 +28,7 @@ import { directoryIdentity, Publisher } from './publisher'
 import { Reader } from './reader'
 import { type OpenProgress, type RecoveryReport, recover } from './recovery'
 import { Replaced } from './replaced'
-import { SEGMENT_HEADER_BYTES, STORE_ID_BYTES } from './segment'
+import { isSameSegment, readSegmentHeader, SEGMENT_HEADER_BYTES, STORE_ID_BYTES } from './segment'
 import { inTurns } from './steps'
 import { manifestStamp } from './survey'
 import { Writer } from './writer'
@@ -82,7 +82,7 @@ export function* openSteps(
 }
 
 /** A writer may merge or rotate while the segments are read, and what is missing then was never lost. */
-const ATTEMPTS = 5
+const ATTEMPTS = 20
 
 function* openBeside(host: Host, directory: string, settings: Settings): Generator<OpenProgress, Rooms> {
   const kernels = new Kernels()
@@ -243,6 +243,7 @@ function* openRooms(
     if (found !== undefined && settings.errorIfExists) throw exists(directory)
     const manifest = found ?? create(host, kernels, directory, lock)
     const isOfAnother = lock === undefined
+    if (isOfAnother) catalog.besideWriter((segment, file) => isFileOf(host, kernels, segment, file))
     const lengthOf = (segment: Segment, file: FileHandle) => durableBytes({ host, kernels }, segment, file)
     const recovery = yield* recover({ ...rooms, lengthOf: isOfAnother ? lengthOf : undefined }, manifest)
     if (lock === undefined) {
@@ -309,6 +310,12 @@ function* openRooms(
     catalog.closeFiles()
     throw error
   }
+}
+
+/** A damaged header is no proof of another segment. */
+function isFileOf(host: Host, kernels: Kernels, { header, path }: Segment, file: FileHandle): boolean {
+  const found = readSegmentHeader(host, kernels, file, path).header
+  return found === undefined || isSameSegment(found, header)
 }
 
 /** No number up to this one is given again: a segment's first may lie above every last one that is known. */

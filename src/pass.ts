@@ -20,7 +20,8 @@ export interface PassRooms {
   health: Health
 }
 
-export type PassedSegment = ReplayedSegment & Pick<Segment, 'bytes'> & { certifiedBytes?: number }
+export type PassedSegment = ReplayedSegment &
+  Pick<Segment, 'bytes'> & { certifiedBytes?: number; writesEnd?: number }
 
 /** Where records go that are only looked at. */
 export const NOWHERE: Sink = { put: () => {}, remove: () => {} }
@@ -181,5 +182,6 @@ export function* readRecords(
   }
   // What is left of a batch that was cut is nothing, and its numbers are free.
   segment.lastSequence -= replay.tornWrites
+  segment.writesEnd = Math.min(segment.bytes, replay.writesEnd || (from?.bytes ?? SEGMENT_HEADER_BYTES))
   if (lastSequence !== undefined) segment.lastSequence = Math.max(segment.lastSequence, lastSequence)
 }

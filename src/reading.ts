@@ -21,6 +21,8 @@ export interface Source {
   }
   /** What is in a range as of this call; it can be read from until it is unpinned. */
   view(range: Range): { view: OrderedView; unpin: Unpin }
+  /** Counts the changes that come of themselves, in the middle of a call. */
+  turn?: () => number
 }
 
 /** One that nobody goes on with must not keep segments for ever. */
@@ -69,7 +71,15 @@ export abstract class Reading<K extends KeyEncoding, V extends ValueEncoding> {
 
   /** The values of several keys, in their order, undefined where there is none. */
   getMany(keys: readonly KeyIn<K>[]): (ValueOut<V> | undefined)[] {
-    if (Array.isArray(keys)) return keys.map((key) => this.get(key))
+    if (Array.isArray(keys)) {
+      const { turn } = this.#source()
+      for (;;) {
+        const before = turn?.()
+        const values = keys.map((key) => this.get(key))
+        // What was refreshed half-way is not of one moment.
+        if (turn?.() === before) return values
+      }
+    }
     throw new CaskyError('CASKY_INVALID_ARGUMENT', `getMany takes an array of keys, not ${describe(keys)}`, {
       got: keys,
     })

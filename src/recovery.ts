@@ -83,8 +83,10 @@ interface Present {
 export function* recover(rooms: RecoveryRooms, manifest: Manifest): Generator<OpenProgress, RecoveryReport> {
   const { host, catalog } = rooms
   const startedAtMs = host.nowMs()
-  const present = presentFiles(host, catalog, manifest)
   const segments = manifest.segments.map((entry) => catalog.add(entry))
+  // Beside a writer, which may merge: what is open can be read to its end.
+  if (rooms.lengthOf !== undefined) for (const segment of segments) openNamed(catalog, segment)
+  const present = presentFiles(rooms, manifest, segments)
   const recovery = new Recovery(rooms, manifest, segments, present)
   const restored = yield* recovery.restore()
   for (const [i, segment] of segments.entries()) {
@@ -109,28 +111,41 @@ export function* readSegments(
   added: readonly { segment: Segment; entry: ManifestEntry; sink: Sink }[],
 ): Generator<OpenProgress, RecoveryReport> {
   const ofThem = { ...manifest, segments: added.map(({ entry }) => entry) }
-  const present = presentFiles(rooms.host, rooms.catalog, ofThem)
+  const present = presentFiles(
+    rooms,
+    ofThem,
+    added.map(({ segment }) => segment),
+  )
   const recovery = new Recovery(rooms, ofThem, [], present)
   for (const { segment, entry, sink } of added) yield* recovery.read(segment, entry, undefined, sink)
   return recovery.report
 }
 
 /** A manifest's segments were made before it, so what has come since the look doesn't matter. */
-function presentFiles(host: Host, catalog: Catalog, manifest: Manifest): Present {
+function presentFiles(
+  { host, catalog, lengthOf }: RecoveryRooms,
+  manifest: Manifest,
+  segments: readonly Segment[],
+): Present {
   const named = new Set(manifest.segments.map((entry) => entry.header.id))
   const present = { segments: new Set<number>(), hints: new Set<number>() }
-  for (const name of host.list(catalog.directory)) {
+  for (const name of catalog.withHandles(() => host.list(catalog.directory))) {
     const id = segmentIdOf(name)
     const hintedId = hintedIdOf(name)
     if (id !== undefined && named.has(id)) present.segments.add(id)
     if (hintedId !== undefined && named.has(hintedId)) present.hints.add(hintedId)
   }
+  // Another process may have removed them since they were opened.
+  if (lengthOf !== undefined) for (const { header } of segments) present.segments.add(header.id)
   return present
 }
 
 function totalBytes(host: Host, catalog: Catalog, { segments }: Present): number {
   let total = 0
-  for (const id of segments) total += host.inspect(join(catalog.directory, segmentName(id)))?.bytes ?? 0
+  for (const id of segments) {
+    const path = join(catalog.directory, segmentName(id))
+    total += catalog.withHandles(() => host.inspect(path))?.bytes ?? 0
+  }
   return total
 }
 

@@ -135,7 +135,8 @@ class Repair {
         generation: generation + 1,
         createdAtMs: found.manifest?.createdAtMs ?? createdAtMs(found, host.nowMs()),
         nextSegmentId: this.nextSegmentId,
-        secret: found.manifest?.secret ?? host.random(SECRET_BYTES),
+        // Another one: who follows the store sees by it that what was known may not hold any more.
+        secret: host.random(SECRET_BYTES),
         segments,
       }
       // Which syncs the names of the copies too.

@@ -76,6 +76,8 @@ export class Replay {
   private readonly findings: Findings
   /** Members of the batch that the end of the log has cut. */
   tornWrites = 0
+  /** Where the last put or delete ends. */
+  writesEnd = 0
 
   constructor(
     private readonly kernels: Kernels,
@@ -126,6 +128,7 @@ export class Replay {
           this.place.valueBytes,
         )
       }
+      this.writesEnd = rowOffset + this.place.recordBytes
       this.write(word, kind, keyAt, keyBytes)
     }
   }

@@ -59,19 +59,26 @@ export class Snapshot<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 
   }
 }
 
-/** `opened` throws where the store is closed. */
+/** What reads see that do not see the keydir as it is. */
+export interface View {
+  overlay: Overlay
+  sizeAt(nowMs: number): number
+}
+
+/** `opened` throws where the store is closed. `seen`: what reads see, if not the keydir as it is. */
 export function snapshotOf<K extends KeyEncoding, V extends ValueEncoding>(
   opened: () => Rooms,
   keys: KeyCodec,
   values: ValueEncoder,
+  seen?: View,
 ): Snapshot<K, V> {
   const rooms = opened()
   const { host, kernels, ledger, pins, reader, snapshots } = rooms
   const nowMs = host.nowMs()
-  const size = rooms.lookup.size
-  const overlay = new Overlay()
+  const size = (seen ?? rooms.lookup).sizeAt(nowMs)
+  const overlay = seen?.overlay ?? new Overlay()
   const unpin = pins.pin()
-  ledger.overlays.push(overlay)
+  ledger.hold(overlay)
   const hold: Hold = {
     sequence: rooms.lastSequence(),
     takenAtMs: nowMs,
@@ -80,7 +87,7 @@ export function snapshotOf<K extends KeyEncoding, V extends ValueEncoding>(
       if (this.isReleased) return
       this.isReleased = true
       snapshots.delete(this)
-      ledger.overlays.splice(ledger.overlays.indexOf(overlay), 1)
+      ledger.letGo(overlay)
       unpin()
     },
   }

@@ -129,7 +129,7 @@ describe('a follower', () => {
     expect(contentsOf(follower)).toEqual(contentsOf(db))
   })
 
-  test('a snapshot taken in the middle of a refresh is one of its end', async () => {
+  test('a snapshot taken in the middle of a refresh shows what reads see, and stays', async () => {
     const path = freshStore()
     using db = openSync(path, { ...writing, maxSegmentBytes: 1 << 20 })
     db.putSync('a', 'old')
@@ -139,10 +139,16 @@ describe('a follower', () => {
     const refreshed = follower.refresh()
     for (let turns = 0; turns < 4; turns++) await new Promise((resolve) => setImmediate(resolve))
     using snapshot = follower.snapshot()
-    expect(snapshot.sequence).toBe(2001)
-    expect(contentsOf(snapshot)).toEqual(contentsOf(db))
+    expect(follower.get('k7')).toBe(undefined)
+    const seen = (): void => {
+      expect(snapshot.sequence).toBe(1)
+      expect(snapshot.size).toBe(1)
+      expect(contentsOf(snapshot)).toEqual([['a', 'old']])
+    }
+    seen()
     await refreshed
     expect(contentsOf(follower)).toEqual(contentsOf(db))
+    seen()
   })
 
   test('one that can not wait overtakes one that is under way', async () => {
@@ -195,8 +201,8 @@ describe('a follower', () => {
 describe('merges', () => {
   /** More segments than files are kept open. */
   function many(db: Casky): void {
-    for (let i = 0; i < 900; i++) db.putSync(`k${i % 850}`, `${i}-${'v'.repeat(800)}`)
-    for (let i = 0; i < 100; i++) db.deleteSync(`k${i}`)
+    for (let i = 0; i < 4800; i++) db.putSync(`k${i}`, `${i}-${'v'.repeat(900)}`)
+    for (let i = 0; i < 4800; i += 2) db.deleteSync(`k${i}`)
     db.flushSync()
   }
 
@@ -205,9 +211,9 @@ describe('merges', () => {
     using db = openSync(path, writing)
     many(db)
     using follower = openSync(path, following)
-    expect(follower.stats().segments.length).toBeGreaterThan(150)
+    expect(follower.stats().segments.length).toBeGreaterThan(1100)
     await db.merge()
-    for (let i = 100; i < 850; i++) expect(follower.get(`k${i}`)).toBe(db.get(`k${i}`))
+    for (let i = 0; i < 4800; i++) expect(follower.get(`k${i}`)).toBe(db.get(`k${i}`))
     expect(follower.health().ok).toBe(true)
   })
 

@@ -60,6 +60,7 @@ const FLOORS: string[][] = [
     'durable',
     'moved',
     'catchup',
+    'tail',
     'stand-ins',
     'publisher',
     'log',

@@ -28,6 +28,11 @@ export class Keydir {
   /** `tableWordsMax`: for tests, as Table has it. */
   constructor(private readonly tableWordsMax?: number) {}
 
+  /** Whether there are entries that expire, or have. */
+  get hasExpiring(): boolean {
+    return this.expiring > 0
+  }
+
   private tableAt(index: number): Table | undefined {
     return this.tables[index] ?? this.unfold(index)
   }

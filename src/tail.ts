@@ -1,0 +1,119 @@
+// The end of the log that another process writes, as a follower sees it: put on disk before it is shown, and looked at
+// again before it is believed to go on.
+import { isEqual } from './bytes'
+import type { Segment } from './catalog'
+import { shownBytes } from './durable'
+import { ioError, systemCode } from './errors'
+import type { FileHandle, Host } from './host/host'
+import { readFully } from './io'
+import type { Kernels } from './kernels'
+
+/** So many of the last bytes that are known have to be the same still. */
+const MARK_BYTES = 64
+
+interface TailRooms {
+  host: Host
+  kernels: Kernels
+}
+
+/**
+ * A handle of its own, for as long as the segment is the last: of a failed sync the system tells each who had the file
+ * open then, and the catalog may close the one that it lends.
+ */
+export class Tail {
+  private mark: { offset: number; bytes: Uint8Array } | undefined
+  private syncs = 0
+  private isLeft = false
+  /** How much of it there was at the last look. */
+  seenBytes = 0
+
+  private constructor(
+    private readonly rooms: TailRooms,
+    readonly segment: Segment,
+    private readonly file: FileHandle,
+  ) {}
+
+  /** undefined where the file is gone. */
+  static of(rooms: TailRooms, segment: Segment): Tail | undefined {
+    try {
+      return new Tail(rooms, segment, rooms.host.open(segment.path, 'read'))
+    } catch (cause) {
+      if (systemCode(cause) === 'ENOENT') return undefined
+      throw ioError('open a segment', segment.path, cause)
+    }
+  }
+
+  get bytes(): number {
+    try {
+      return this.rooms.host.status(this.file).bytes
+    } catch (cause) {
+      throw ioError('read a segment', this.segment.path, cause)
+    }
+  }
+
+  /** Puts on disk what there is; `done` is given how much of that may be shown, or an error. */
+  secureLater(done: (shown: number | undefined, error: unknown) => void): void {
+    const { rooms, file } = this
+    const { bytes } = this
+    this.syncs++
+    rooms.host.syncLater(file, (failure) => {
+      this.syncs--
+      let shown: number | undefined
+      let error: unknown
+      try {
+        if (!this.isLeft) shown = this.shown(bytes, failure)
+      } catch (cause) {
+        error = cause
+      }
+      this.closeIfLeft()
+      done(shown, error)
+    })
+  }
+
+  /** The same, done on return. */
+  secure(): number {
+    const { bytes } = this
+    let failure: unknown
+    try {
+      this.rooms.host.sync(this.file)
+    } catch (error) {
+      failure = error
+    }
+    return this.shown(bytes, failure)
+  }
+
+  private shown(bytes: number, failure: unknown): number {
+    this.seenBytes = bytes
+    return shownBytes(this.rooms, this.segment, this.file, bytes, failure)
+  }
+
+  /** Notes how what is known of the segment ends. */
+  remember(): void {
+    const offset = Math.max(0, this.segment.bytes - MARK_BYTES)
+    const bytes = new Uint8Array(this.segment.bytes - offset)
+    readFully(this.rooms.host, this.file, bytes, 0, bytes.length, offset)
+    this.mark = { offset, bytes }
+  }
+
+  /** Whether it still ends so, as far as the first `limitBytes` go: what was refused was cut off, and written over. */
+  isAsKnown(limitBytes: number): boolean {
+    const { mark } = this
+    if (mark === undefined) return true
+    const known = mark.bytes.subarray(0, Math.max(0, limitBytes - mark.offset))
+    const bytes = new Uint8Array(known.length)
+    const read = readFully(this.rooms.host, this.file, bytes, 0, bytes.length, mark.offset)
+    return isEqual(bytes.subarray(0, read), known)
+  }
+
+  /** Nobody asks any more. */
+  leave(): void {
+    this.isLeft = true
+    this.closeIfLeft()
+  }
+
+  private closeIfLeft(): void {
+    if (!this.isLeft || this.syncs > 0) return
+    this.syncs = Number.NaN
+    this.rooms.host.close(this.file)
+  }
+}
