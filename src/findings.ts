@@ -16,6 +16,15 @@ export const REMEDY_HEADER = 'the segment is written anew, with every record tha
 export const REMEDY_MANIFEST = 'rebuilt from the segments'
 export const REMEDY_COUNT = 'the records are counted anew'
 
+/** Of findings about which files make the store, and not about what is in them. */
+export const REMEDIES_OF_NAMES: ReadonlySet<string> = new Set([
+  REMEDY_MISSING,
+  REMEDY_UNKNOWN,
+  REMEDY_FOREIGN,
+  REMEDY_UNNAMED,
+  REMEDY_NAME,
+])
+
 export class Findings {
   /** Damage that is reported once the next record has told its last sequence number. */
   private unbounded: Damage | undefined

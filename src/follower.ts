@@ -4,17 +4,12 @@ import { KEY_AT, KEY_BYTES_MAX } from '../assembly/layout'
 import { isEqual } from './bytes'
 import type { Segment } from './catalog'
 import { type CatchUpRooms, type CaughtUp, catchUp, isSequel, type Look, type Named } from './catchup'
-import { CaskyError, isCaskyError, typed } from './errors'
+import { CaskyError, typed } from './errors'
 import { join, MANIFEST } from './files'
-import { FrozenLookup } from './frozen'
+import { FollowerReads, type ReadRooms } from './follower-reads'
 import { Health } from './health'
-import type { Lookup } from './lookup'
 import { decodeManifest, type Manifest, readManifestBytes } from './manifest'
-import { OrderedView } from './ordered'
-import { Overlay } from './overlay'
 import { openNamed } from './pass'
-import type { Pins, Unpin } from './pins'
-import type { Reader } from './reader'
 import type { Source } from './reading'
 import type { Replaced } from './replaced'
 import { isSameSegment } from './segment'
@@ -41,21 +36,12 @@ export interface RefreshReport {
   isReloaded: boolean
 }
 
-export interface FollowerRooms extends CatchUpRooms {
+export interface FollowerRooms extends CatchUpRooms, ReadRooms {
   health: Health
-  pins: Pins
-  reader: Reader
   replaced: Replaced
-  lookup: Lookup
   manifest: Manifest
   /** The sequence number of the last write that can be seen. */
   lastSequence(): number
-}
-
-/** Reads as of when a refresh was begun. */
-interface Frozen extends View {
-  lookup: FrozenLookup
-  unpin: Unpin
 }
 
 interface Sight extends Look {
@@ -74,8 +60,7 @@ interface Job {
 }
 
 export class Follower {
-  /** Where reads go. */
-  readonly source: Source
+  private readonly reads: FollowerReads
   /** Counts the changes of what reads see, or would. */
   private turn = 0
   private job: Job | undefined
@@ -83,7 +68,6 @@ export class Follower {
   private last: Promise<unknown> = Promise.resolve()
   private next: Promise<RefreshReport> | undefined
   private report: RefreshReport | undefined
-  private frozen: Frozen | undefined
   /** One was begun and has not succeeded: the keydir is neither as it was nor as it should be. */
   private isTorn = false
   /** Segments of those that have failed. */
@@ -101,44 +85,18 @@ export class Follower {
     this.sequence = rooms.lastSequence()
     rooms.lastSequence = () => this.sequence
     rooms.catalog.onMissing = (segment) => this.missing(segment)
-    this.source = this.sourceOf()
+    this.reads = new FollowerReads(rooms, () => this.turn)
     this.rememberTail()
   }
 
-  private sourceOf(): Source {
-    const { host, kernels, ledger, pins, reader, lookup } = this.rooms
-    const now = (): Source['lookup'] => this.frozen?.lookup ?? lookup
-    const size = (): number => (this.frozen ?? lookup).sizeAt(host.nowMs())
-    return {
-      kernels,
-      reader,
-      lookup: {
-        has: (keyBytes) => now().has(keyBytes),
-        expiresAtMs: (keyBytes) => now().expiresAtMs(keyBytes),
-        read: (keyBytes) => {
-          try {
-            return now().read(keyBytes)
-          } catch (error) {
-            // Merged since it was last looked at: it stands elsewhere now.
-            if (!isFolded(error)) throw error
-            return now().read(keyBytes)
-          }
-        },
-        get size() {
-          return size()
-        },
-      },
-      view: (range) => {
-        const entries = this.frozen?.lookup ?? ledger.keydir
-        return { view: new OrderedView(entries, range, host.nowMs()), unpin: pins.pin() }
-      },
-      turn: () => this.turn,
-    }
+  /** Where reads go. */
+  get source(): Source {
+    return this.reads.source
   }
 
   /** What reads see; undefined where that is the keydir as it is. */
   get seen(): View | undefined {
-    return this.frozen
+    return this.reads.seen
   }
 
   /** Resolves once all that was written and on disk at the call can be seen. */
@@ -215,7 +173,7 @@ export class Follower {
     job?.steps.return(undefined)
     this.tail?.leave()
     this.tail = undefined
-    this.thaw()
+    this.reads.thaw()
   }
 
   private closed(): CaskyError {
@@ -359,7 +317,7 @@ export class Follower {
     this.job = { steps: this.bring(sight) }
     this.isTorn = true
     for (const { segment, isNew } of sight.segments) if (isNew) this.strays.push(segment)
-    this.freeze()
+    this.reads.freeze()
     return this.job
   }
 
@@ -400,7 +358,7 @@ export class Follower {
     this.strays = []
     this.isTorn = false
     this.turn++
-    this.thaw()
+    this.reads.thaw()
     rooms.replaced.add(gone, () => {})
     const writes = Math.max(0, this.sequence - before)
     const changed = isAnew || writes > 0 || segmentsAdded > 0 || segmentsReplaced > 0
@@ -418,28 +376,6 @@ export class Follower {
       this.tail?.leave()
       this.tail = undefined
     }
-  }
-
-  /** From now on the keydir changes, and reads see what it was. */
-  private freeze(): void {
-    if (this.frozen !== undefined) return
-    const { host, ledger, lookup, pins } = this.rooms
-    const overlay = new Overlay()
-    const frozenAtMs = host.nowMs()
-    const size = lookup.sizeAt(frozenAtMs)
-    const { hasExpiring } = ledger.keydir
-    ledger.hold(overlay)
-    const frozen = new FrozenLookup(this.rooms, overlay, () => host.nowMs(), size)
-    const sizeAt = (nowMs: number): number => (hasExpiring ? frozen.countAt(nowMs) : size)
-    this.frozen = { lookup: frozen, overlay, sizeAt, unpin: pins.pin() }
-  }
-
-  private thaw(): void {
-    if (this.frozen === undefined) return
-    const { overlay, unpin } = this.frozen
-    this.frozen = undefined
-    this.rooms.ledger.letGo(overlay)
-    unpin()
   }
 
   /** A segment's file is gone: throws where that is because its writer has merged it. */
@@ -465,10 +401,6 @@ function lastOf({ lastSequence, header }: Segment): number {
 export function unchanged({ lastSequence }: Pick<FollowerRooms, 'lastSequence'>): RefreshReport {
   const nothing = { writes: 0, bytesRead: 0, segmentsAdded: 0, segmentsReplaced: 0 }
   return { changed: false, sequence: lastSequence(), ...nothing, isReloaded: false }
-}
-
-function isFolded(error: unknown): boolean {
-  return isCaskyError(error) && error.code === 'CASKY_FOLDED'
 }
 
 function resultOf({ report, error }: Job): RefreshReport | undefined {

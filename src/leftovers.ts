@@ -89,6 +89,8 @@ export class Leftovers {
   isGarbage(file: UnnamedSegment): boolean {
     if (file.bytes <= SEGMENT_HEADER_BYTES) return true
     const header = this.headerOf(file.path)
+    // A live writer may have removed it since it was listed.
+    if (header === undefined && this.host.inspect(file.path) === undefined) return true
     // Under another name than its own it may be a segment that the manifest does name.
     const isOurs =
       header !== undefined && header.id === file.id && isEqual(header.storeId, this.manifest.storeId)

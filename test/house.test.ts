@@ -85,6 +85,7 @@ const FLOORS: string[][] = [
     'reading',
     'source',
     'follower',
+    'follower-reads',
     'watch',
     'checking',
     'snapshot',
