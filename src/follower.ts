@@ -261,7 +261,8 @@ export class Follower {
   }
 
   private hasGrown(): boolean {
-    return this.tail !== undefined && this.tail.bytes !== this.tail.seenBytes
+    const last = this.rooms.catalog.segments.at(-1)
+    return last?.state === 'active' && this.tail?.hasChanged !== false
   }
 
   private sightOf(bytes: Uint8Array): Sight {

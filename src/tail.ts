@@ -24,8 +24,9 @@ export class Tail {
   private mark: { offset: number; bytes: Uint8Array } | undefined
   private syncs = 0
   private isLeft = false
-  /** How much of it there was at the last look. */
-  seenBytes = 0
+  /** How much of it there was when it was last put on disk, and when what was there then was brought in. */
+  private securedBytes = 0
+  private seenBytes = 0
 
   private constructor(
     private readonly rooms: TailRooms,
@@ -83,12 +84,18 @@ export class Tail {
   }
 
   private shown(bytes: number, failure: unknown): number {
-    this.seenBytes = bytes
+    this.securedBytes = bytes
     return shownBytes(this.rooms, this.segment, this.file, bytes, failure)
   }
 
-  /** Notes how what is known of the segment ends. */
+  /** Whether there is more, or less, than was brought in. */
+  get hasChanged(): boolean {
+    return this.bytes !== this.seenBytes
+  }
+
+  /** What was put on disk is known now: notes how it ends. */
   remember(): void {
+    this.seenBytes = this.securedBytes
     const offset = Math.max(0, this.segment.bytes - MARK_BYTES)
     const bytes = new Uint8Array(this.segment.bytes - offset)
     readFully(this.rooms.host, this.file, bytes, 0, bytes.length, offset)

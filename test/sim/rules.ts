@@ -14,6 +14,7 @@ export const RULES = [
   'D10 repair',
   'D11 a snapshot stays',
   'D12 a backup is whole',
+  'D13 a follower keeps up',
 ] as const
 
 export type Rule = (typeof RULES)[number]

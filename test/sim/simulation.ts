@@ -7,6 +7,7 @@ import { noteCache, type PastCache } from './caches'
 import { Copies } from './copies'
 import { choices, crashed, wholeOf } from './crash'
 import { SimDisk } from './disk'
+import { Following } from './following'
 import { Glimpses } from './glimpses'
 import { layCrashes } from './laying'
 import { Machine, type Plan } from './machine'
@@ -24,6 +25,8 @@ import { type CallKind, STORE, World } from './world'
 export type { Plan } from './machine'
 
 /** Calls after which other files may be the store's. */
+/** A follower of the store is asked after so many steps. */
+const LOOKS_EVERY = 7
 /** How much likelier a crash between two removals of segments is kept than one between other changes of names. */
 const REMOVALS = 8
 const NAMING = new Set<CallKind>(['rename', 'remove', 'create', 'syncDirectory'])
@@ -50,6 +53,7 @@ export class Simulation {
   private readonly merging: Merging
   private readonly copies: Copies
   private readonly aborts = new Aborts()
+  private readonly following: Following
   private midway: { disk: SimDisk; nowMs: number } | undefined
   private midwaysSeen = 0
   private readonly pastCaches: PastCache[] = []
@@ -67,6 +71,7 @@ export class Simulation {
     this.machine = new Machine(new SimDisk(), STARTED_AT_MS, this.random, plan, tally, after)
     this.books = new Books(trace.settings, this.verdict, () => this.machine.mayFail)
     this.glimpses = new Glimpses(() => this.machine.mayFail)
+    this.following = new Following(new Random(trace.seed ^ 0xf0110))
     this.merging = new Merging(this.machine, this.books)
     this.copies = new Copies(this.books, this.verdict, tally, this.random, trace.steps)
   }
@@ -118,6 +123,9 @@ export class Simulation {
       await this.run(step)
       await this.stopIfDoubted()
       await this.copies.look()
+      // What a follower has seen of a write that was refused it can't read until the next refresh.
+      const isFollowed = this.plan.fault === undefined && i % LOOKS_EVERY === 0
+      if (isFollowed) await this.following.look(this.world.disk, this.world.nowMs, this.step)
     }
   }
 

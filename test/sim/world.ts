@@ -83,6 +83,13 @@ export class World {
   }
 
   /** Kills the process: what it has pending stays as it is. */
+  /** The process is over, and others go on: of their locks it knew nothing. */
+  leave(): void {
+    this.isDead = true
+    this.handles.clear()
+    kernelsPool.giveBack(this.kernels)
+  }
+
   kill(): void {
     this.isDead = true
     this.handles.clear()
