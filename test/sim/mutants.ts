@@ -1,5 +1,6 @@
 // Defects to plant. The simulator has to find each of them: one that lives is a fault of the simulator.
 import { MUTANTS_OF_COPIES } from './mutants-of-copies'
+import { MUTANTS_OF_FOLLOWERS } from './mutants-of-followers'
 import { type Mutant, mutant } from './planting'
 
 export const MUTANTS: Mutant[] = [
@@ -319,7 +320,7 @@ export const MUTANTS: Mutant[] = [
   ]),
   mutant('a snapshot does not hear of a delete', 'merge', [
     'src/ledger.ts',
-    'if (this.overlays.length > 0) this.note(hashLow, hashHigh, source, at, keyBytes, true)',
+    'if (this.overlays.size > 0) this.note(hashLow, hashHigh, source, at, keyBytes, true)',
     '',
   ]),
   mutant('a snapshot hears of the last change, not of the first', 'merge', [
@@ -437,4 +438,5 @@ export const MUTANTS: Mutant[] = [
     ['test/sim/cases.ts', 'const MIDWAY = 0.25', 'const MIDWAY = 1'],
   ),
   ...MUTANTS_OF_COPIES,
+  ...MUTANTS_OF_FOLLOWERS,
 ]
