@@ -324,6 +324,7 @@ export class Writer {
   /** As `flush`; and what is on disk then is certified: damage to it can't pass for a torn tail any more. */
   async certify(): Promise<void> {
     await this.flush()
+    this.checkOpen()
     // What is filling was encoded for the place where the marker would stand.
     this.commit()
     if (this.isMarked) return
@@ -336,8 +337,14 @@ export class Writer {
   async endSegment(): Promise<void> {
     // Most of what there is to sync is synced off the event loop's thread.
     await this.flush()
+    this.checkOpen()
     this.commit()
     this.changeSegment(() => this.rooms.log.endSegment())
+  }
+
+  /** After a wait: the lock may have been given back, and another process be writing. */
+  private checkOpen(): void {
+    if (this.isClosed) throw new CaskyError('CASKY_CLOSED', 'the store was closed meanwhile')
   }
 
   private armTimer(): void {

@@ -397,3 +397,33 @@ describe('merge', () => {
     expect(entriesIn(path).size).toBe(0)
   })
 })
+
+test('nothing is written once the store is closed, whatever a merge was waiting for', async () => {
+  let isClosed = false
+  let isFailing = false
+  const late: string[] = []
+  const ground = groundWith({
+    open: (path, mode) => {
+      if (isClosed) late.push(`${mode} ${path}`)
+      return nodeHost.open(path, mode)
+    },
+    sync: (file) => {
+      if (isFailing) throw systemError('EIO')
+      nodeHost.sync(file)
+    },
+  })
+  const db = openSyncWith(ground, freshStore(), { sync: 'never', merge: false })
+  for (let i = 0; i < 100; i++) db.putSync('a', `${i}`)
+  // It was first to wait for the sync that the merge waits for.
+  const closed = db.flush().then(() => {
+    isFailing = true
+    expect(() => db.closeSync()).toThrow(expect.objectContaining({ code: 'CASKY_POISONED' }))
+    isFailing = false
+    isClosed = true
+  })
+  const merging = failure(() => db.merge())
+  await closed
+  expect((await merging).code).toMatch(/^CASKY_(CLOSED|POISONED)$/)
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  expect(late).toEqual([])
+})
