@@ -272,8 +272,13 @@ export class Follower {
       throw this.notFound('another store has taken the place of this one')
     if (!this.isTorn) {
       const sight = this.seeing(manifest, bytes, false)
-      if (this.goesOn(sight)) return sight
-      this.discard(sight)
+      let goesOn = false
+      try {
+        goesOn = this.goesOn(sight)
+      } finally {
+        if (!goesOn) this.discard(sight)
+      }
+      if (goesOn) return sight
     }
     return this.seeing(manifest, bytes, true)
   }

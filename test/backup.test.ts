@@ -17,7 +17,7 @@ import { restoreOn } from '../src/store'
 import { Random } from './sim/random'
 import { freshFolder, freshStore, useMemory } from './support/folders'
 import { failure, groundWith, openSyncWith, openWith, systemError } from './support/ground'
-import { contentsOf, flipBit, killedCopy, segmentsOf } from './support/stores'
+import { contentsOf, flipBit, killedCopy, segmentsOf, truncate } from './support/stores'
 
 useMemory()
 
@@ -208,6 +208,25 @@ describe('a full backup', () => {
     clearInterval(stop)
     expect(readdirSync(dir)).toEqual([])
     await db.close().catch(() => {})
+  })
+
+  test('of a store in which a crash has cut a batch: its numbers are free, and missing nowhere', async () => {
+    const written = freshStore()
+    const before = openSync(written, { sync: 'never', merge: false })
+    before.putSync('a', '1')
+    before.batchSync(['b', 'c', 'd'].map((key) => ({ type: 'put', key, value: 'v'.repeat(100) })))
+    const path = killedCopy(written)
+    before.closeSync()
+    const [segment] = segmentsOf(path)
+    truncate(segment, readFileSync(segment).length - 150)
+    const db = openSync(path, { merge: false })
+    expect(db.stats().lastSequence).toBe(1)
+    const backups = join(freshFolder(), 'backups')
+    expect(await db.backup(backups)).toMatchObject({ sequence: 1, entries: 1 })
+    const target = freshStore()
+    await restore(backups, target)
+    expect(contentsOf(target).entries).toEqual(new Map([['a', '1']]))
+    db.closeSync()
   })
 
   test('of a store that a crash has left: nothing of a torn tail comes along', async () => {
