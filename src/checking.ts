@@ -1,9 +1,8 @@
 // `db.check()`: verifies a store that is open, while reads and writes go on.
 import { type CheckProgress, check } from './check'
 import { typed } from './errors'
-import { Health } from './health'
 import type { Rooms } from './open'
-import { checkSteps } from './upkeep'
+import { surveySteps } from './upkeep'
 
 /** What is wrong is in `health` on return; `opened` throws once the store is closed. */
 export async function checkOpened(
@@ -32,9 +31,6 @@ function ownSteps({ host, catalog, health, manifest }: Rooms): Iterable<CheckPro
 
 /** Another process may write, and merge: the store is looked at as it is then. What was found before may be mended. */
 function* besideWriter({ host, catalog, health }: Rooms): Generator<CheckProgress, void> {
-  const { damage, tornTails } = yield* checkSteps(host, catalog.directory)
-  const now = new Health()
-  for (const each of damage) now.addDamage(each)
-  for (const each of tornTails) now.addTornTail(each)
-  health.become(now)
+  const found = yield* surveySteps(host, catalog.directory)
+  health.become(found.health)
 }

@@ -182,6 +182,7 @@ export function* readRecords(
   }
   // What is left of a batch that was cut is nothing, and its numbers are free.
   segment.lastSequence -= replay.tornWrites
-  segment.writesEnd = Math.min(segment.bytes, replay.writesEnd || (from?.bytes ?? SEGMENT_HEADER_BYTES))
+  if (shownBytes !== undefined)
+    segment.writesEnd = Math.min(segment.bytes, replay.writesEnd || (from?.bytes ?? SEGMENT_HEADER_BYTES))
   if (lastSequence !== undefined) segment.lastSequence = Math.max(segment.lastSequence, lastSequence)
 }

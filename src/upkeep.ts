@@ -46,6 +46,15 @@ export interface CheckReport {
 const ATTEMPTS = 5
 
 export function* checkSteps(host: Host, path: unknown): Generator<CheckProgress, CheckReport> {
+  const { report } = yield* surveySteps(host, path)
+  return report
+}
+
+/** The same, with all that is known of the damage. */
+export function* surveySteps(
+  host: Host,
+  path: unknown,
+): Generator<CheckProgress, { report: CheckReport; health: Health }> {
   const directory = storeDirectory(host, path)
   const kernels = new Kernels()
   for (let attempt = 1; ; attempt++) {
@@ -60,18 +69,21 @@ export function* checkSteps(host: Host, path: unknown): Generator<CheckProgress,
       if (!isCaskyError(error) || error.code === 'CASKY_ABORTED') throw error
       failure = error
     }
-    if (found?.ok === true) return found
+    if (found?.ok === true) return { report: found, health }
     const hasChanged = manifestStamp(host, kernels, directory) !== stamp
     if (hasChanged && attempt < ATTEMPTS) continue
     if (found === undefined) throw failure
-    return hasChanged ? withoutNames(found) : found
+    return hasChanged ? withoutNames(found) : { report: found, health }
   }
 }
 
 /** Without what the files seem to be: a writer changes that faster than it can be looked at. */
-function withoutNames(found: CheckReport): CheckReport {
+function withoutNames(found: CheckReport): { report: CheckReport; health: Health } {
   const damage = found.damage.filter(({ remedy }) => !REMEDIES_OF_NAMES.has(remedy))
-  return { ...found, damage, ok: damage.length === 0 }
+  const health = new Health()
+  for (const each of damage) health.addDamage(each)
+  for (const each of found.tornTails) health.addTornTail(each)
+  return { report: { ...found, damage, ok: damage.length === 0 }, health }
 }
 
 function* surveyOnce(
