@@ -28,7 +28,11 @@ export class MovedSink implements Sink {
   }
 
   remove(low: number, high: number, source: Uint8Array, at: number, keyBytes: number, place: Place): void {
-    if (this.isNew) this.ledger.remove(low, high, source, at, keyBytes, place)
+    const { ledger, segment } = this
+    const isMoved = (): boolean =>
+      ledger.keydir.find(low, high, source, at, keyBytes) && ledger.keydir.found.segment === segment.slot
+    // What it hides was copied as well, and has just been taken for what is known of the key.
+    if (this.isNew || isMoved()) ledger.remove(low, high, source, at, keyBytes, place)
   }
 
   /** Of a batch, which comes when it is whole, this holds for all or for none. */
