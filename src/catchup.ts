@@ -111,7 +111,7 @@ export function* catchUp(
   }
   const added = segments
     .filter(({ isNew }) => isNew)
-    .map((each) => ({ ...each, sink: sinkFor(rooms, each, segments, new Set(gone), lastKnown) }))
+    .map((each) => ({ ...each, sink: sinkFor(rooms, each, new Set(gone), lastKnown) }))
   if (added.length > 0) {
     const { bytesRead: ofAdded } = yield* retold(readSegments(passRooms, manifest, added), () => {})
     bytesRead += ofAdded
@@ -149,23 +149,19 @@ function cutsOf(segments: readonly Named[]): Map<number, number> {
 
 function sinkFor(
   { catalog, ledger }: CatchUpRooms,
-  named: Named,
-  segments: readonly Named[],
+  { entry, segment }: Named,
   gone: ReadonlySet<Segment>,
   lastKnown: number,
 ): Sink {
-  const { entry, segment } = named
   const { firstSequence, copies } = entry.header
-  if (copies === undefined || firstSequence > lastKnown) return ledger
-  const origin = originOf(named, segments)
-  const isOfEnd = ({ segment: slot, offset }: Place): boolean =>
-    slot === origin?.segment.slot && offset >= origin.entry.bytes
+  // The copied end of a log is read like the log: of a key it holds all that was written.
+  if (copies?.isFolded !== true || firstSequence > lastKnown) return ledger
   const isOfMerged = ({ segment: slot }: Place): boolean => {
     const former = catalog.at(slot)
     const first = former.header.firstSequence
     return gone.has(former) && first >= firstSequence && first <= entry.lastSequence
   }
-  return new MovedSink(ledger, segment, origin === undefined ? isOfMerged : isOfEnd, lastKnown)
+  return new MovedSink(ledger, segment, isOfMerged, lastKnown)
 }
 
 /** Reads on in the segment that was written to. */

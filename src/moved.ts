@@ -1,4 +1,4 @@
-// A segment of copies, for who knows what was copied: entries are pointed to where their records lie now, and what is
+// What a merge has written, for who knows what was copied: entries are pointed to where their records lie now, and what is
 // newer than what is known is taken as it comes.
 import type { Segment } from './catalog'
 import type { Place } from './keydir/keydir'
@@ -28,11 +28,7 @@ export class MovedSink implements Sink {
   }
 
   remove(low: number, high: number, source: Uint8Array, at: number, keyBytes: number, place: Place): void {
-    const { ledger, segment } = this
-    const isMoved = (): boolean =>
-      ledger.keydir.find(low, high, source, at, keyBytes) && ledger.keydir.found.segment === segment.slot
-    // What it hides was copied as well, and has just been taken for what is known of the key.
-    if (this.isNew || isMoved()) ledger.remove(low, high, source, at, keyBytes, place)
+    if (this.isNew) this.ledger.remove(low, high, source, at, keyBytes, place)
   }
 
   /** Of a batch, which comes when it is whole, this holds for all or for none. */
