@@ -82,12 +82,6 @@ export const MUTANTS_OF_COPIES: Mutant[] = [
     '    })\n    this.counts.bytesCloned',
   ]),
   mutant(
-    'a backup does not put on disk what came before it',
-    'merge',
-    ['src/backup/backup.ts', 'await job.wait((done) => writer.flush().then(() => done(null), done))', ''],
-    ['src/backup/backup.ts', 'await job.wait((done) => writer.certify().then(() => done(null), done))', ''],
-  ),
-  mutant(
     'an increment describes only what is new',
     'backup',
     [

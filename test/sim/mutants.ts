@@ -427,16 +427,6 @@ export const MUTANTS: Mutant[] = [
     'originals = keepOriginals(host, directory, this.replacedNames(found))',
     'originals = keepOriginals(host, directory, this.replacedNames(found).slice(0, 0))',
   ]),
-  mutant(
-    'without its manifest a merge stands in for nothing',
-    'repair',
-    [
-      'src/stand-ins.ts',
-      'if (this.isFolded(header) && !this.isEmpty(header, live)) this.replaced.add(header.id)',
-      'if (header.id < 0) this.replaced.add(header.id)',
-    ],
-    ['test/sim/cases.ts', 'const MIDWAY = 0.25', 'const MIDWAY = 1'],
-  ),
   ...MUTANTS_OF_COPIES,
   ...MUTANTS_OF_FOLLOWERS,
 ]

@@ -369,7 +369,9 @@ async function compare(
       }
       older.add(key)
     } catch (error) {
-      if ((error as { code?: string }).code !== 'CASKY_CORRUPT') throw error
+      if ((error as { code?: string }).code !== 'CASKY_CORRUPT') {
+        throw new Violation('D6 bit rot is reported', `${where}: get of ${key} fails with ${error}`)
+      }
       value = undefined
       if (db.health().damage.length === 0) {
         throw new Violation('D6 bit rot is reported', `${where}: get of ${key} throws, and health is silent`)
