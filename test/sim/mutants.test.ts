@@ -8,7 +8,7 @@ import { drive } from './drive'
 import { MUTANTS } from './mutants'
 
 /** Its share of time; most take a tenth of a second. */
-const SECONDS = 60
+const SECONDS = 100
 
 let folder: string
 
