@@ -121,6 +121,14 @@ export class Catalog {
     return segment
   }
 
+  /** No number up to this one is given again: a segment's first may lie above every last one that is known. */
+  get lastSequence(): number {
+    return this.segments.reduce(
+      (last, { header, lastSequence }) => Math.max(last, lastSequence, header.firstSequence - 1),
+      0,
+    )
+  }
+
   /** What the manifest says of the segments as they are now. */
   entries(): ManifestEntry[] {
     return entriesOf(this.segments)

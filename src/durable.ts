@@ -16,13 +16,17 @@ interface DurableRooms {
 /** Puts on disk what is in the file by now, which changes nothing of it; returns how many bytes may be shown. */
 export function durableBytes(rooms: DurableRooms, segment: Segment, file: FileHandle): number {
   const { bytes } = rooms.host.status(file)
-  let failure: unknown
+  return shownBytes(rooms, segment, file, bytes, failureOfSync(rooms.host, file))
+}
+
+/** Syncs the file; what that fails with is for `shownBytes`. */
+export function failureOfSync(host: Host, file: FileHandle): unknown {
   try {
-    rooms.host.sync(file)
+    host.sync(file)
+    return undefined
   } catch (error) {
-    failure = error
+    return error
   }
-  return shownBytes(rooms, segment, file, bytes, failure)
 }
 
 /** The same, once the first `bytes` of the file were synced, or that has failed. */

@@ -86,7 +86,6 @@ export class Follower {
     rooms.lastSequence = () => this.sequence
     rooms.catalog.onMissing = (segment) => this.missing(segment)
     this.reads = new FollowerReads(rooms, () => this.turn)
-    this.rememberTail()
   }
 
   /** Where reads go. */
@@ -360,7 +359,7 @@ export class Follower {
     this.tail = sight.tail
     this.rememberTail()
     const before = this.sequence
-    this.sequence = now.reduce((last, segment) => Math.max(last, lastOf(segment)), 0)
+    this.sequence = catalog.lastSequence
     this.strays = []
     this.isTorn = false
     this.turn++
@@ -400,10 +399,6 @@ export class Follower {
   }
 }
 
-function lastOf({ lastSequence, header }: Segment): number {
-  return Math.max(lastSequence, header.firstSequence - 1)
-}
-
 export function unchanged({ lastSequence }: Pick<FollowerRooms, 'lastSequence'>): RefreshReport {
   const nothing = { writes: 0, bytesRead: 0, segmentsAdded: 0, segmentsReplaced: 0 }
   return { changed: false, sequence: lastSequence(), ...nothing, isReloaded: false }
@@ -432,10 +427,7 @@ function healthAfter(
   tail: Segment | undefined,
 ): Health {
   const paths = new Set(segments.map(({ path }) => path))
-  const now = new Health()
-  for (const damage of [...before.damage, ...found.damage]) if (paths.has(damage.path)) now.addDamage(damage)
-  for (const torn of before.tornTails)
-    if (paths.has(torn.path) && torn.path !== tail?.path) now.addTornTail(torn)
-  for (const torn of found.tornTails) now.addTornTail(torn)
-  return now
+  const damage = [...before.damage, ...found.damage].filter(({ path }) => paths.has(path))
+  const tornTails = before.tornTails.filter(({ path }) => paths.has(path) && path !== tail?.path)
+  return Health.of(damage, [...tornTails, ...found.tornTails])
 }

@@ -59,6 +59,13 @@ export class Health {
   private listedKeys = 0
   private totals = new Map<string, Damage>()
 
+  static of(damage: Iterable<Damage>, tornTails: Iterable<TornTail>): Health {
+    const health = new Health()
+    for (const each of damage) health.addDamage(each)
+    for (const each of tornTails) health.addTornTail(each)
+    return health
+  }
+
   addDamage(found: FoundDamage): void {
     const damage = damageOf(found)
     if (!this.list(damage)) this.setTotal(totalOf(damage, undefined))

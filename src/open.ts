@@ -263,7 +263,7 @@ function* openRooms(
         recovery,
         writing: undefined,
         snapshots: new Set(),
-        lastSequence: () => lastSequenceOf(catalog),
+        lastSequence: () => catalog.lastSequence,
       }
     // The manifest may have its name in memory only, from a process that died before it synced the directory.
     catalog.withHandles(() => syncNames(host, directory))
@@ -273,7 +273,7 @@ function* openRooms(
     const publisher = new Publisher({ host, kernels, catalog, health, manifest, identity })
     const log = new Log(
       { host, kernels, catalog, health, ledger, publisher, maxSegmentBytes },
-      lastSequenceOf(catalog),
+      catalog.lastSequence,
     )
     catalog.withHandles(() => secureTail(log, host, catalog))
     const writer = new Writer({ host, kernels, ledger, health, log, sync })
@@ -319,14 +319,6 @@ function isFileOf(host: Host, kernels: Kernels, { header, path }: Segment, file:
   if (found === undefined) return true
   // By these its records are told from those of others.
   return found.id === header.id && found.salt === header.salt && isEqual(found.storeId, header.storeId)
-}
-
-/** No number up to this one is given again: a segment's first may lie above every last one that is known. */
-function lastSequenceOf({ segments }: Catalog): number {
-  return segments.reduce(
-    (last, { header, lastSequence }) => Math.max(last, lastSequence, header.firstSequence - 1),
-    0,
-  )
 }
 
 function create(host: Host, kernels: Kernels, directory: string, lock: Lock | undefined): Manifest {

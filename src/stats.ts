@@ -1,6 +1,6 @@
 // Numbers about an open store, for people and for monitoring.
 import { TimeHistogram, type TimeStats } from './histogram'
-import type { MergeStats } from './merge/merger'
+import { type MergeStats, NO_MERGES } from './merge/merger'
 import type { Rooms } from './open'
 import type { RecoveryReport } from './recovery'
 import { SEGMENT_HEADER_BYTES } from './segment'
@@ -125,16 +125,6 @@ export function statsOf(rooms: Rooms, entries: number): Stats {
   }
 }
 
-const NO_MERGES: MergeStats = {
-  count: 0,
-  isRunning: false,
-  recordsWritten: 0,
-  bytesRead: 0,
-  bytesWritten: 0,
-  freedBytes: 0,
-  last: undefined,
-  lastError: undefined,
-}
 const NO_WRITES = { records: 0, groups: 0, largestGroupRecords: 0, groupSizes: new Float64Array() }
 
 function writesOf(writing: Rooms['writing']): WriteStats {

@@ -2,7 +2,7 @@
 // again before it is believed to go on.
 import { isEqual } from './bytes'
 import type { Segment } from './catalog'
-import { shownBytes } from './durable'
+import { failureOfSync, shownBytes } from './durable'
 import { ioError, systemCode } from './errors'
 import type { FileHandle, Host } from './host/host'
 import { readFully } from './io'
@@ -74,13 +74,7 @@ export class Tail {
   /** The same, done on return. */
   secure(): number {
     const { bytes } = this
-    let failure: unknown
-    try {
-      this.rooms.host.sync(this.file)
-    } catch (error) {
-      failure = error
-    }
-    return this.shown(bytes, failure)
+    return this.shown(bytes, failureOfSync(this.rooms.host, this.file))
   }
 
   private shown(bytes: number, failure: unknown): number {

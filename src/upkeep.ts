@@ -80,10 +80,10 @@ export function* surveySteps(
 /** Without what the files seem to be: a writer changes that faster than it can be looked at. */
 function withoutNames(found: CheckReport): { report: CheckReport; health: Health } {
   const damage = found.damage.filter(({ remedy }) => !REMEDIES_OF_NAMES.has(remedy))
-  const health = new Health()
-  for (const each of damage) health.addDamage(each)
-  for (const each of found.tornTails) health.addTornTail(each)
-  return { report: { ...found, damage, ok: damage.length === 0 }, health }
+  return {
+    report: { ...found, damage, ok: damage.length === 0 },
+    health: Health.of(damage, found.tornTails),
+  }
 }
 
 function* surveyOnce(

@@ -84,17 +84,19 @@ export interface MergeCall {
   signal?: AbortSignal | undefined
 }
 
+export const NO_MERGES: MergeStats = {
+  count: 0,
+  isRunning: false,
+  recordsWritten: 0,
+  bytesRead: 0,
+  bytesWritten: 0,
+  freedBytes: 0,
+  last: undefined,
+  lastError: undefined,
+}
+
 export class Merger {
-  readonly stats: MergeStats = {
-    count: 0,
-    isRunning: false,
-    recordsWritten: 0,
-    bytesRead: 0,
-    bytesWritten: 0,
-    freedBytes: 0,
-    last: undefined,
-    lastError: undefined,
-  }
+  readonly stats: MergeStats = { ...NO_MERGES }
   private isConsidering = false
   private run: MergeRun | undefined
   private pace: Pace | undefined

@@ -91,12 +91,10 @@ export class World {
   }
 
   kill(): void {
-    this.isDead = true
-    this.handles.clear()
+    this.leave()
     this.timers = []
     this.turns = []
     this.syncs = []
-    kernelsPool.giveBack(this.kernels)
     forgetLocks(this.disk)
   }
 
