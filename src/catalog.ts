@@ -4,6 +4,7 @@ import { join, segmentName } from './files'
 import type { FileHandle, Host } from './host/host'
 import type { ManifestEntry, SegmentState } from './manifest'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
+import type { Strangers } from './strangers'
 
 /** Reading from more segments than this closes the file that was opened first. */
 const OPEN_FILES_MAX = 128
@@ -38,8 +39,8 @@ export class Catalog {
   /** Asked where a segment's file is gone; throws where that is no damage. */
   onMissing: (segment: Segment) => void = () => {}
   private filesMax = OPEN_FILES_MAX
-  /** Whether a file is this segment, and not another one under its name. */
-  private isSegment: ((segment: Segment, file: FileHandle) => boolean) | undefined
+  /** Beside a writer: the files that are not what their names say. */
+  strangers: Strangers | undefined
   readonly segments: Segment[] = []
 
   constructor(
@@ -48,8 +49,8 @@ export class Catalog {
   ) {}
 
   /** From now on another process may put other files in the place of these. */
-  besideWriter(isSegment: (segment: Segment, file: FileHandle) => boolean): void {
-    this.isSegment = isSegment
+  besideWriter(strangers: Strangers): void {
+    this.strangers = strangers
     this.filesMax = FILES_BESIDE_MAX
   }
 
@@ -175,7 +176,7 @@ export class Catalog {
   private openSegment(segment: Segment): FileHandle {
     const file = this.host.open(segment.path, 'read')
     try {
-      if (this.isSegment?.(segment, file) !== false) return file
+      if (this.strangers?.has(segment, file) !== true) return file
     } catch (cause) {
       this.host.close(file)
       throw cause

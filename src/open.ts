@@ -1,5 +1,4 @@
 // From a path to an open store, step by step: lock, manifest, recovery. Each step that may take long yields.
-import { isEqual } from './bytes'
 import { BlockCache } from './cache'
 import { Caretaker } from './caretaker'
 import { Catalog, type Segment } from './catalog'
@@ -29,8 +28,9 @@ import { directoryIdentity, Publisher } from './publisher'
 import { Reader } from './reader'
 import { type OpenProgress, type RecoveryReport, recover } from './recovery'
 import { Replaced } from './replaced'
-import { readSegmentHeader, SEGMENT_HEADER_BYTES, STORE_ID_BYTES } from './segment'
+import { SEGMENT_HEADER_BYTES, STORE_ID_BYTES } from './segment'
 import { inTurns } from './steps'
+import { Strangers } from './strangers'
 import { manifestStamp } from './survey'
 import { Writer } from './writer'
 
@@ -87,18 +87,20 @@ const ATTEMPTS = 20
 
 function* openBeside(host: Host, directory: string, settings: Settings): Generator<OpenProgress, Rooms> {
   const kernels = new Kernels()
+  const strangers = new Strangers(host, kernels)
   for (let attempt = 1; ; attempt++) {
     const stamp = manifestStamp(host, kernels, directory)
     let rooms: Rooms | undefined
     let failure: unknown
     try {
-      rooms = yield* openRooms(host, directory, settings, undefined)
+      rooms = yield* openRooms(host, directory, settings, undefined, strangers)
       if (rooms.health.damage.length === 0) return rooms
     } catch (error) {
       if (!isCaskyError(error) || error.code !== 'CASKY_CORRUPT') throw error
       failure = error
     }
-    if (attempt < ATTEMPTS && manifestStamp(host, kernels, directory) !== stamp) {
+    const isSame = manifestStamp(host, kernels, directory) === stamp
+    if (attempt < ATTEMPTS && (!isSame || strangers.trust())) {
       rooms?.catalog.closeFiles()
       continue
     }
@@ -226,6 +228,7 @@ function* openRooms(
   directory: string,
   settings: Settings,
   lock: Lock | undefined,
+  strangers?: Strangers,
 ): Generator<OpenProgress, Rooms> {
   const cache = new BlockCache(settings.cacheBytes)
   const kernels = new Kernels(settings.cacheBytes)
@@ -244,7 +247,7 @@ function* openRooms(
     if (found !== undefined && settings.errorIfExists) throw exists(directory)
     const manifest = found ?? create(host, kernels, directory, lock)
     const isOfAnother = lock === undefined
-    if (isOfAnother) catalog.besideWriter((segment, file) => isFileOf(host, kernels, segment, file))
+    if (strangers !== undefined) catalog.besideWriter(strangers)
     const lengthOf = (segment: Segment, file: FileHandle) => durableBytes({ host, kernels }, segment, file)
     const recovery = yield* recover({ ...rooms, lengthOf: isOfAnother ? lengthOf : undefined }, manifest)
     if (lock === undefined) {
@@ -311,14 +314,6 @@ function* openRooms(
     catalog.closeFiles()
     throw error
   }
-}
-
-/** A damaged header is no proof of another segment. */
-function isFileOf(host: Host, kernels: Kernels, { header, path }: Segment, file: FileHandle): boolean {
-  const found = readSegmentHeader(host, kernels, file, path).header
-  if (found === undefined) return true
-  // By these its records are told from those of others.
-  return found.id === header.id && found.salt === header.salt && isEqual(found.storeId, header.storeId)
 }
 
 function create(host: Host, kernels: Kernels, directory: string, lock: Lock | undefined): Manifest {

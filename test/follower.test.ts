@@ -6,6 +6,7 @@ import { type Casky, openSync, repair, type Snapshot } from '../src/index'
 import { Random } from './sim/random'
 import { freshStore, useMemory } from './support/folders'
 import { failure, groundWith, openSyncWith, systemError } from './support/ground'
+import { mendSegment } from './support/hostile'
 import { flipBit, killedCopy, recordsOf, segmentsOf } from './support/stores'
 
 useMemory()
@@ -440,6 +441,39 @@ describe('trouble', () => {
     expect(follower.get('b')).toBe('1')
     expect(follower.health().damage).toEqual(damage)
   })
+
+  test.each([
+    ['id', 32],
+    ['salt', 36],
+    ['store', 16],
+  ])(
+    'a segment whose header names another %s, and passes its CRC, is read as its writer reads it',
+    async (_, at) => {
+      const path = freshStore()
+      const db = openSync(path, writing)
+      for (let i = 0; i < 40; i++) db.putSync(`k${i}`, 'v'.repeat(300))
+      using follower = openSync(path, following)
+      for (let i = 40; i < 60; i++) db.putSync(`k${i}`, 'v'.repeat(300))
+      db.closeSync()
+      for (const segment of [segmentsOf(path)[1], segmentsOf(path).at(-1) as string]) {
+        const file = readFileSync(segment)
+        file[at] ^= 1
+        mendSegment(file, [])
+        writeFileSync(segment, file)
+      }
+      await follower.refresh()
+      using reader = openSync(path, following)
+      using writer = openSync(path, writing)
+      expect(reader.size).toBe(60)
+      for (const each of [follower, reader]) {
+        expect(contentsOf(each)).toEqual(contentsOf(writer))
+        expect(each.health().damage.map(({ reason }) => reason)).toContain(
+          'the file is another segment than its name says',
+        )
+      }
+      expect(reader.health().damage.length).toBe(writer.health().damage.length)
+    },
+  )
 
   test('a repaired store, and one put back from a copy, are read anew', async () => {
     const path = freshStore()

@@ -31,6 +31,7 @@ const FLOORS: string[][] = [
     'keydir/*',
     'memtable',
     'catalog',
+    'strangers',
     'pins',
     'replaced',
   ],

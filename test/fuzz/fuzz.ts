@@ -12,7 +12,7 @@ import { ROOT } from './root'
 import type { Answer, Fault, Order } from './victim'
 
 /** A case takes some milliseconds; one that takes so long on a busy machine does not end. */
-const CASE_MS_MAX = Number(process.env.CASKY_FUZZ_CASE_MS ?? 20_000)
+const CASE_MS_MAX = Number(process.env.CASKY_FUZZ_CASE_MS ?? 60_000)
 const HEAP_MIB = 512
 
 /** A scratch directory in memory where there is one: the cases write and sync a lot. */
