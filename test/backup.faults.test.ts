@@ -234,3 +234,41 @@ describe.each([
     }
   })
 })
+
+test('what a backup has left goes only once no description of it can come back', async () => {
+  const dir = freshStore()
+  const calls: string[] = []
+  let isFirst = true
+  let failsToSync = false
+  const db = await openWith(
+    groundWith({
+      remove: (path) => {
+        if (path.startsWith(dir)) calls.push(`remove ${path.slice(dir.length + 1)}`)
+        nodeHost.remove(path)
+      },
+      rename: (from, to) => {
+        // The last step: what names the backup.
+        failsToSync = isFirst && to.startsWith(dir) && to.endsWith('.json')
+        nodeHost.rename(from, to)
+      },
+      syncDirectoryLater: (path, done) => {
+        if (path === dir) calls.push('sync')
+        nodeHost.syncDirectoryLater(path, (error) => done(failsToSync ? systemError('EIO') : error))
+      },
+    }),
+    freshStore(),
+    small,
+  )
+  fill(db, new Random(13), 120)
+  expect(await failure(() => db.backup(dir))).toMatchObject({ code: 'CASKY_IO' })
+  expect(readdirSync(dir).some((name) => name.endsWith('.segment'))).toBe(true)
+  isFirst = false
+  failsToSync = false
+  calls.splice(0)
+  const { sequence } = await db.backup(dir)
+  const [before] = calls
+  expect(before).toBe('sync')
+  expect(calls.filter((call) => call.endsWith('.segment')).length).toBeGreaterThan(0)
+  await expectEqual(dir, new Map([[sequence, new Map(db.entries())]]))
+  await db.close()
+})

@@ -83,7 +83,7 @@ export class Backup {
       const known = shelf.descriptions.get(cut.sequence)
       if (known !== undefined) return await this.proveAgain(known)
       makeDirectories(rooms.host, this.directory)
-      shelf.removeLeftovers()
+      await shelf.removeLeftovers()
       const transfer = await this.bring(cut)
       // Those that a merge has replaced may go.
       unpin()

@@ -115,10 +115,13 @@ export class Shelf {
   }
 
   /** Removes what a backup has left that came to no end: no description names it. */
-  removeLeftovers(): void {
+  async removeLeftovers(): Promise<void> {
     const { directory, job } = this
     this.made.push(join(directory, BACKUP_NEXT))
-    for (const name of job.host.list(directory)) {
+    const names = job.host.list(directory)
+    // A description that was taken back could return with a power cut, and would name what is gone then.
+    if (names.length > 0) await job.syncDirectory(directory)
+    for (const name of names) {
       const id = keptIdOf(name)
       const isUnnamed = id !== undefined && !this.kept.has(id)
       if (!isUnnamed && !isUnfinishedBackup(name)) continue
