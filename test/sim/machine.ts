@@ -121,12 +121,14 @@ export class Machine {
   }
 
   async settle(): Promise<void> {
-    await this.drain()
-    while (this.world.syncsInFlight > 0) {
-      this.world.endSync()
+    do {
       await this.drain()
-    }
-    // One that could not begin says so a turn later.
-    await this.drain()
+      while (this.world.syncsInFlight > 0) {
+        this.world.endSync()
+        await this.drain()
+      }
+      // One that could not begin says so a turn later, when another may begin.
+      await this.drain()
+    } while (this.world.syncsInFlight > 0)
   }
 }
