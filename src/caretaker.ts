@@ -30,8 +30,8 @@ export interface CaretakerRooms extends CheckpointRooms {
 export class Caretaker {
   /** Of these a hint was written, or can't be. */
   private readonly seen = new Set<Segment>()
-  /** Where the log was when the last checkpoint was begun. */
-  private checkpointedAt: { segment: Segment | undefined; bytes: number; count: number } | undefined
+  /** The log when the last checkpoint was begun: its segments, and how long the last of them was. */
+  private checkpointedAt: { segments: readonly Segment[]; bytes: number } | undefined
   /** What opening had to read behind the checkpoint; none once there is a newer one. */
   private readBehindBytes: number
   private isDue = false
@@ -160,21 +160,19 @@ export class Caretaker {
   }
 
   private position(): NonNullable<Caretaker['checkpointedAt']> {
-    const { segments } = this.rooms.catalog
-    const segment = segments.at(-1)
-    return { segment, bytes: segment?.bytes ?? 0, count: segments.length }
+    const segments = [...this.rooms.catalog.segments]
+    return { segments, bytes: segments.at(-1)?.bytes ?? 0 }
   }
 
   /** How much of the log an open would have to read beside the checkpoint. */
   private uncheckpointedBytes(): number {
     const { segments } = this.rooms.catalog
-    const { checkpointedAt } = this
-    const at = checkpointedAt?.segment === undefined ? -1 : segments.indexOf(checkpointedAt.segment)
-    // A merge has replaced what it covers.
-    const isUsable = checkpointedAt !== undefined && at >= 0 && at === checkpointedAt.count - 1
-    const behind = isUsable ? segments.slice(at) : segments
+    const covered = this.checkpointedAt?.segments ?? []
+    // Where a merge has replaced one of them it is of no use.
+    const isUsable = covered.length > 0 && covered.every((segment, i) => segments[i] === segment)
+    const behind = isUsable ? segments.slice(covered.length - 1) : segments
     const total = behind.reduce((sum, { bytes }) => sum + bytes, 0)
-    return isUsable ? total - checkpointedAt.bytes + this.readBehindBytes : total
+    return isUsable ? total - (this.checkpointedAt?.bytes ?? 0) + this.readBehindBytes : total
   }
 
   private checkpointAfterBytes(): number {

@@ -7,6 +7,7 @@ import { checkpointSteps, writeCheckpointNow } from '../src/checkpoint'
 import type { CheckpointBegin } from '../src/checkpoint-file'
 import { CaskyError } from '../src/errors'
 import { nodeHost } from '../src/host/node'
+import { openSync } from '../src/index'
 import { Kernels } from '../src/kernels'
 import { Keydir, type Place, TABLES } from '../src/keydir/keydir'
 import { publishManifest } from '../src/manifest'
@@ -757,3 +758,27 @@ function mendCrcs(bytes: Buffer): void {
   bytes.writeUInt32LE(crc32(bytes.subarray(listsAt)), 88)
   bytes.writeUInt32LE(crc32(bytes.subarray(0, 92)), 92)
 }
+
+test('a merge of a segment before the last leaves no checkpoint that names what is gone', async () => {
+  const path = freshStore()
+  const options = { sync: 'never', merge: false, maxSegmentBytes: 0x4_0000 } as const
+  let db = openSync(path, options)
+  const put = (from: number, to: number) => {
+    for (let i = from; i < to; i++) db.putSync(`key ${i}`, 'v'.repeat(1000))
+  }
+  // Dead bytes in the first segment only.
+  put(0, 100)
+  put(0, 300)
+  put(1000, 1200)
+  db.closeSync()
+  db = openSync(path, options)
+  expect(db.stats().recovery.checkpoint.used).toBe(true)
+  const last = segmentsOf(path).at(-1)
+  const { segmentsAfter } = await db.merge()
+  expect(segmentsAfter).toBeGreaterThan(1)
+  expect(segmentsOf(path)).toContain(last)
+  db.closeSync()
+  db = openSync(path, options)
+  expect(db.stats().recovery.checkpoint).toMatchObject({ used: true })
+  db.closeSync()
+})
