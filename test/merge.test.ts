@@ -381,6 +381,28 @@ describe('merge', () => {
     }
   })
 
+  test('by itself it takes what is there when its turn comes, and not what another one has replaced', async () => {
+    const path = freshStore()
+    const held: (() => void)[] = []
+    let holds = true
+    const soon = (run: () => void): void => {
+      if (holds) held.push(run)
+      else nodeHost.soon(run)
+    }
+    const db = openSyncWith(groundWith({ soon }), path, { sync: 'never', maxSegmentBytes: 10_000 })
+    for (let i = 0; i < 1000; i++) db.putSync(`key ${i % 50}`, `value ${i} ${'x'.repeat(40)}`)
+    holds = false
+    const merging = db.merge()
+    // It has its turn, and has not begun: what is looked at now is what it will replace.
+    for (const run of held.splice(0)) run()
+    await merging
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 2))
+    const { merges } = db.stats()
+    expect(merges).toMatchObject({ count: 1, isRunning: false, lastError: undefined })
+    expect(db.size).toBe(50)
+    await db.close()
+  })
+
   test('expired entries go, and what they hid stays hidden', async () => {
     const path = freshStore()
     const db = openSync(path, { ...never, maxSegmentBytes: 10_000 })

@@ -151,22 +151,30 @@ export class Merger {
   }
 
   private mergeIfDue(settings: MergeSettings): void {
-    const { catalog, health, host, maxSegmentBytes } = this.rooms
-    if (health.poisoned !== undefined || !isInWindow(settings, host.nowMs())) return
-    const plan = planAutomatic(catalog.segments, settings, maxSegmentBytes, this.mayMerge)
-    if (plan === undefined) return
+    if (this.planDue(settings) === undefined) return
     const { maxBytesPerSecond } = settings
-    this.queue(() => this.carryOut(plan, { maxBytesPerSecond })).then(
-      ({ freedBytes, segmentsBefore, segmentsAfter }) => {
+    // Another one may come before it: what is due is only known once its turn has come.
+    this.queue(async () => {
+      const plan = this.planDue(settings)
+      return plan === undefined ? undefined : this.carryOut(plan, { maxBytesPerSecond })
+    }).then(
+      (report) => {
         this.stats.lastError = undefined
+        if (report === undefined) return
         // What gained nothing would be called for again, for ever.
-        if (freedBytes > 0 || segmentsAfter < segmentsBefore) this.consider()
+        if (report.freedBytes > 0 || report.segmentsAfter < report.segmentsBefore) this.consider()
       },
       (error) => {
         // Tried again when the timer says so.
         if ((error as CaskyError).code !== 'CASKY_CLOSED') this.stats.lastError = error
       },
     )
+  }
+
+  private planDue(settings: MergeSettings): MergePlan | undefined {
+    const { catalog, health, host, maxSegmentBytes } = this.rooms
+    if (health.poisoned !== undefined || !isInWindow(settings, host.nowMs())) return undefined
+    return planAutomatic(catalog.segments, settings, maxSegmentBytes, this.mayMerge)
   }
 
   private readonly mayMerge = (segment: Segment): boolean => {
