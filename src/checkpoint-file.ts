@@ -236,7 +236,8 @@ function isConsistent({ begin, entries, segments, pieces }: Checkpoint, imageByt
   for (const piece of pieces) {
     for (const { index, count, expiring, heapWords, slots } of piece.tables) {
       // At most seven eighths of the slots are used.
-      if (index >= TABLES || expiring > count || count * 8 > slots * 7 || count * 4 > heapWords) return false
+      if (index >= TABLES || count === 0 || expiring > count) return false
+      if (count * 8 > slots * 7 || count * 4 > heapWords) return false
       foundEntries += count
     }
     foundBytes += bytesOf(piece)

@@ -4,7 +4,7 @@ import { crc32 } from 'node:zlib'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { KEY_AT } from '../assembly/layout'
 import { checkpointSteps, writeCheckpointNow } from '../src/checkpoint'
-import type { CheckpointBegin } from '../src/checkpoint-file'
+import { type CheckpointBegin, decodeCheckpoint, encodeCheckpoint } from '../src/checkpoint-file'
 import { CaskyError } from '../src/errors'
 import { nodeHost } from '../src/host/node'
 import { openSync } from '../src/index'
@@ -296,6 +296,24 @@ describe('a checkpoint', () => {
         db.closeSync()
       }
     }
+  })
+
+  test('with an empty table, in which no search would end, makes no sense', () => {
+    const kernels = new Kernels()
+    const empty = { index: 0, count: 0, heapWords: 0, deadWords: 0, slots: 0, expiring: 0 }
+    const about = { records: 0, bytes: 96, lastSequence: 0 }
+    const segment = { id: 1, salt: 2, isEnded: false, ...about, liveBytes: 0, tombstoneBytes: 0 }
+    const decoded = [[], [{ tables: [empty], crc: 0 }]].map((pieces) => {
+      const made = {
+        storeId: new Uint8Array(16),
+        begin: { index: 0, ...about },
+        entries: 0,
+        segments: [segment],
+      }
+      const { header, lists } = encodeCheckpoint(kernels, { ...made, pieces })
+      return decodeCheckpoint(kernels, header, lists)
+    })
+    expect(decoded).toEqual([expect.objectContaining({ entries: 0 }), 'its lists make no sense'])
   })
 
   test('of another store, or a newer format, is not used', () => {

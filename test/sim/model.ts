@@ -112,6 +112,19 @@ export class History {
     for (let count = to; count >= from; count--) if (isSameAt(this.after(count), found, nowMs)) return count
     return undefined
   }
+
+  /** Whether `found` is such a state, with or without those of its entries that were overwritten or deleted later. */
+  isThinned(found: State, nowMs: number): boolean {
+    for (let count = this.issued; count >= 0; count--) {
+      const state = new Map([...this.after(count)].filter(([, entry]) => isLive(entry, nowMs)))
+      const isSame = ([key, { value, expiresAtMs }]: [string, Entry]): boolean =>
+        state.get(key)?.value === value && state.get(key)?.expiresAtMs === expiresAtMs
+      const stays = ([key, { value }]: [string, Entry]): boolean =>
+        found.has(key) || this.after(this.issued).get(key)?.value !== value
+      if ([...found].every(isSame) && [...state].every(stays)) return true
+    }
+    return false
+  }
 }
 
 export function putsIn(changes: Change[]): number {

@@ -190,7 +190,16 @@ export class Simulation {
     world.kill()
     if (this.midway !== undefined) return this.victimMidway(this.midway, written)
     const isPrefix = (state: State): boolean => history.placeOf(state, 0, history.issued, nowMs) !== undefined
-    const remains = { disk: wholeOf(disk, this.random), nowMs, expected, written, batches, isPrefix }
+    const isThinned = (state: State): boolean => history.isThinned(state, nowMs)
+    const remains = {
+      disk: wholeOf(disk, this.random),
+      nowMs,
+      expected,
+      written,
+      batches,
+      isPrefix,
+      isThinned,
+    }
     return victimOf({ ...remains, past: this.pastCaches }, this.plan.keepsCaches === true)
   }
 
@@ -201,7 +210,15 @@ export class Simulation {
     const { contents, message } = readBeside(world, false)
     world.kill()
     if (contents === undefined) throw new Violation('D3 a crash is no damage', `midway: ${message}`)
-    const remains = { disk, nowMs, expected: contents, written, batches: [], isPrefix: () => false }
+    const remains = {
+      disk,
+      nowMs,
+      expected: contents,
+      written,
+      batches: [],
+      isPrefix: () => false,
+      isThinned: () => false,
+    }
     return victimOf({ ...remains, past: [] }, false)
   }
 

@@ -397,8 +397,10 @@ async function compare(
     await finish(world, db.check(), `${where}: a check`)
   const { damage, tornTails } = db.health()
   const isTorn = tornTails.some((tail) => !victim.tornTails.has(tailName(tail)))
-  // A log that nobody ended may end anywhere, as far as anyone can tell.
-  const isShortened = hurt.shortens === true && wrong > 0 && victim.isPrefix(readable(db))
+  // A log that nobody ended may end anywhere, as far as anyone can tell: what certified more of it is cut off too.
+  const isShorter = (state: State): boolean =>
+    victim.isPrefix(state) || (victim.isMerged && victim.isThinned(state))
+  const isShortened = hurt.shortens === true && wrong > 0 && isShorter(readable(db))
   const isReported = damage.length > 0 || (mayTear && (isTorn || isShortened))
   if (wrong > 0 && !isReported) {
     throw new Violation(

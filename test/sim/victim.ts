@@ -32,6 +32,8 @@ export interface Remains {
   batches: ReadonlySet<string>[]
   /** Whether it is the state after some of the operations. */
   isPrefix(state: State): boolean
+  /** Whether it is one, or what a merge may have made of it that knew what came later. */
+  isThinned(state: State): boolean
   /** Caches that it had. */
   past: readonly PastCache[]
 }
@@ -42,6 +44,8 @@ export interface Victim extends Remains {
   tornTails: ReadonlySet<string>
   /** Whether the manifest says where each segment ends: then nothing in it may pass for a torn tail. */
   isEnded: boolean
+  /** Whether a merge has made some of it. */
+  isMerged: boolean
   /** Its hints and its checkpoint. */
   caches: string[]
 }
@@ -78,6 +82,7 @@ export function victimOf(remains: Remains, keepsCaches: boolean): Victim {
     segments,
     tornTails: new Set(health.tornTails.map(tailName)),
     isEnded: manifest.segments.every(({ state }) => state !== 'active'),
+    isMerged: manifest.segments.some(({ header }) => header.copies?.isFolded === true),
     caches: cachesIn(remains.disk),
   }
 }
