@@ -3,6 +3,7 @@ import { buildCrcTables } from './crc32'
 
 export { copyRows } from './copy'
 export { crc32 } from './crc32'
+export { encodeGroup, hashGroup } from './group'
 export { djb2xor, hashKey } from './hash'
 export { scanPrefixes } from './hint'
 export { encodeHeader, encodeRecord, isHeaderValid, verifyRecord } from './record'

@@ -30,6 +30,10 @@ export const SEAL_VALUE_BYTES = 16
 // --- the kernels' memory, in bytes from its start ---
 export const CRC_TABLES_AT = 0x4000 // eight tables of 256 u32
 export const RESULT_AT = 0x8000 // what a kernel returns beside its return value
+export const FOLD_AT = 0x9000 // what the CRC of a long message strikes out of it
+export const FOLD_BYTES = 0x4000 // so much of the message at a time
+export const FOLDED_AT = 0xe000 // what is left of it
+export const FOLDED_TWICE_AT = 0xe400
 export const KEY_AT = 0x1_0000 // the key of the call under way
 export const WRITE_AT = 0x3_0000 // the commit group that is filling
 export const WRITE_BYTES = 0x4_0000
@@ -39,8 +43,10 @@ export const SCAN_TABLE_AT = 0x10_0000 // rows that the scan hands back
 export const SCAN_ROWS_MAX = 16_384
 export const SCAN_AT = 0x18_0000 // the part of a segment that is being scanned
 export const SCAN_BYTES = 0x40_0000
-export const CACHE_AT = 0x58_0000 // the block cache, as long as the store's options say
-export const MEMORY_PAGES_MIN = 0x58 // pages of 64 KiB up to CACHE_AT; asconfig.json reserves as many
+export const GROUP_TABLE_AT = 0x58_0000 // rows of the commit group that is filling
+export const GROUP_ROWS_MAX = 8739 // as many records as WRITE_BYTES have room for, and one
+export const CACHE_AT = 0x5d_0000 // the block cache, as long as the store's options say
+export const MEMORY_PAGES_MIN = 0x5d // pages of 64 KiB up to CACHE_AT; asconfig.json reserves as many
 
 // --- RESULT_AT as u32 words ---
 export const RESULT_HASH_LOW = 0
@@ -52,8 +58,8 @@ export const RESULT_ADVANCED_BYTES = 5
 export const RESULT_NEXT_SEQUENCE = 6 // f64, two words: one past the last may be 2^32
 export const RESULT_LAST_RECORD = 8
 
-// --- one row of the scan's table, as u32 words ---
-export const ROW_AT = 0 // bytes from the start of the scanned part
+// --- one row of the scan's table, or of the group's, as u32 words ---
+export const ROW_AT = 0 // bytes from the start of the scanned part, or of the group
 export const ROW_KIND = 1 // kind and flags; ROW_VALUE_DAMAGED; key length in the high half
 export const ROW_VALUE_BYTES = 2
 export const ROW_SEQUENCE = 3

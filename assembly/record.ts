@@ -1,6 +1,5 @@
 // One record: encoded in place, and verified. The rules cited as "R1" and so on stand in docs/FORMAT.md.
 import { crc32 } from './crc32'
-import { hashKey } from './hash'
 import {
   FLAG_EXPIRES,
   FLAG_JOINED_TO_NEXT,
@@ -60,7 +59,7 @@ export function encodeHeader(
   store<u32>(at, crc32(seed, at + RECORD_VALUE_CRC_AT, prefix - RECORD_VALUE_CRC_AT), RECORD_HEADER_CRC_AT)
 }
 
-/** Encodes the record at `at`, whose key and value already stand in their places, and hashes its key. */
+/** Encodes the record at `at`, whose key and value already stand in their places. */
 export function encodeRecord(
   at: u32,
   kind: u32,
@@ -72,10 +71,8 @@ export function encodeRecord(
   certifiedBytes: u32,
   seed: u32,
 ): void {
-  const prefix = prefixBytes(kind, keyBytes)
-  const valueCrc = crc32(seed, at + prefix, valueBytes)
+  const valueCrc = crc32(seed, at + prefixBytes(kind, keyBytes), valueBytes)
   encodeHeader(at, kind, keyBytes, valueBytes, sequence, timeMs, expiresAtMs, certifiedBytes, seed, valueCrc)
-  hashKey(at + prefix - keyBytes, keyBytes)
 }
 
 /** R2 to R4: may a header with these fields exist at all? */

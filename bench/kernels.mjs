@@ -8,8 +8,8 @@ import { readLayout } from './layout.mjs'
 import { runtimeName } from './machine.mjs'
 
 const QUICK = process.argv.includes('--quick')
-const { SCAN_AT, SCAN_BYTES, RECORD_HEADER_BYTES, KEY_AT, KIND_PUT, MEMORY_PAGES_MIN, VERIFY_OK } =
-  readLayout()
+const layout = readLayout()
+const { SCAN_AT, SCAN_BYTES, RECORD_HEADER_BYTES, KEY_AT, KIND_PUT, MEMORY_PAGES_MIN, VERIFY_OK } = layout
 const KEY_BYTES = 16
 
 function load() {
@@ -44,7 +44,7 @@ function row(name, bytes, run, native) {
   const { ns, rme } = nanoseconds(name, run)
   const speed = (each) => `${(bytes / each).toFixed(2)} GB/s`.padStart(11)
   const cells = [
-    name.padEnd(14),
+    name.padEnd(18),
     sizeOf(bytes).padStart(8),
     `${ns < 1000 ? ns.toFixed(1) : Math.round(ns)} ns`.padStart(12),
   ]
@@ -85,11 +85,30 @@ function records() {
   }
 }
 
+/** A full commit group, by the length of its values. */
+function groups() {
+  const { GROUP_TABLE_AT, ROW_WORDS, ROW_AT, ROW_KIND, ROW_VALUE_BYTES, WRITE_BYTES } = layout
+  const words = new Uint32Array(memory.buffer)
+  for (const valueBytes of [0, 100, 1024]) {
+    const bytes = RECORD_HEADER_BYTES + KEY_BYTES + valueBytes
+    const rows = Math.floor(WRITE_BYTES / bytes)
+    for (let i = 0; i < rows; i++) {
+      const word = GROUP_TABLE_AT / 4 + i * ROW_WORDS
+      words[word + ROW_AT] = i * bytes
+      words[word + ROW_KIND] = KIND_PUT | (KEY_BYTES << 16)
+      words[word + ROW_VALUE_BYTES] = valueBytes
+    }
+    row(`hashGroup ${valueBytes}`, rows * bytes, () => call.hashGroup(0, rows))
+    row(`encodeGroup ${valueBytes}`, rows * bytes, () => call.encodeGroup(rows, 96, 7, 1, 1.7e12, 0))
+  }
+}
+
 const processors = cpus()
 console.log(
   `${runtimeName()}; ${processors[0]?.model.trim()}, ${processors.length} cores; load before: ${loadavg()[0].toFixed(1)}`,
 )
-console.log('kernel            bytes        a call      speed    error')
+console.log('kernel                bytes        a call      speed    error')
 crc()
 hash()
 records()
+groups()

@@ -189,6 +189,20 @@ export class ActiveSegment {
     return recordSeed(this.segment.header.salt, offset)
   }
 
+  private counted(sequence: number): number {
+    const counted = sequence - this.segment.header.firstSequence
+    invariant(counted >= 0, 'a record stands behind the first of its segment')
+    return counted
+  }
+
+  /** Encodes the group of so many records that stands in the kernels' memory, and will be written next. */
+  encodeGroup(records: number, sequence: number): void {
+    const { host, kernels } = this.rooms
+    const { bytes, header } = this.segment
+    const counted = this.counted(sequence)
+    kernels.call.encodeGroup(records, bytes, header.salt, counted, host.nowMs(), this.syncedBytes)
+  }
+
   /**
    * Encodes a record whose key stands in its place in the kernels' memory, and its value behind it, or elsewhere if
    * `valueCrc` is given; it will lie at `offset`.
@@ -198,8 +212,7 @@ export class ActiveSegment {
     const { host, kernels } = this.rooms
     const { syncedBytes } = this
     const seed = this.seedAt(offset)
-    const counted = sequence - this.segment.header.firstSequence
-    invariant(counted >= 0, 'a record stands behind the first of its segment')
+    const counted = this.counted(sequence)
     const nowMs = host.nowMs()
     const { call } = kernels
     if (valueCrc === undefined) {

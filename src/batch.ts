@@ -176,8 +176,7 @@ function appendBuffered(
       RECORD_HEADER_BYTES + (expiresAtMs === undefined ? 0 : RECORD_EXPIRY_BYTES) + keyBytes[i]
     const valueBytes = recordBytes[i] - prefixBytes
     const kind = flagsOf(writes[i], i, writes.length)
-    const head = { kind, keyBytes: keyBytes[i], valueBytes, expiresAtMs: expiresAtMs ?? 0 }
-    writer.append(at, head, recordBytes[i])
+    writer.append(at, kind, keyBytes[i], valueBytes, expiresAtMs)
     at += recordBytes[i]
   }
 }

@@ -5,6 +5,10 @@ import { CACHE_AT } from '../assembly/layout'
 
 export const CACHE_BLOCK_BYTES = 4096
 const WAYS = 4
+/** Records are longer, so no two of a block begin within the same. */
+const GRAIN_BYTES = 16
+const GRAINS_PER_WORD = 32
+const WORDS_PER_BLOCK = CACHE_BLOCK_BYTES / (GRAIN_BYTES * GRAINS_PER_WORD)
 const BLOCKS_PER_SEGMENT = 2 ** 20
 const NOTHING = -1
 
@@ -14,6 +18,8 @@ export class BlockCache {
   private readonly tags: Float64Array
   private readonly wasUsed: Uint8Array
   private readonly hand: Uint8Array
+  /** A bit for each grain: the record that begins there was verified since its block was read. */
+  private readonly verified: Uint32Array
   hits = 0
   misses = 0
 
@@ -22,6 +28,7 @@ export class BlockCache {
     this.tags = new Float64Array(this.sets * WAYS).fill(NOTHING)
     this.wasUsed = new Uint8Array(this.sets * WAYS)
     this.hand = new Uint8Array(this.sets)
+    this.verified = new Uint32Array(this.sets * WAYS * WORDS_PER_BLOCK)
   }
 
   get isEnabled(): boolean {
@@ -58,11 +65,23 @@ export class BlockCache {
     }
     this.hand[set] = (way + 1) % WAYS
     this.tags[first + way] = NOTHING
+    this.verified.fill(0, (first + way) * WORDS_PER_BLOCK, (first + way + 1) * WORDS_PER_BLOCK)
     return CACHE_AT + (first + way) * CACHE_BLOCK_BYTES
   }
 
   keep(segment: number, block: number, address: number): void {
     this.tags[(address - CACHE_AT) / CACHE_BLOCK_BYTES] = segment * BLOCKS_PER_SEGMENT + block
+  }
+
+  /** Whether the record at this address has been verified where it stands. */
+  isVerified(address: number): boolean {
+    const grain = (address - CACHE_AT) >>> 4
+    return (this.verified[grain >>> 5] & (1 << (grain & 31))) !== 0
+  }
+
+  noteVerified(address: number): void {
+    const grain = (address - CACHE_AT) >>> 4
+    this.verified[grain >>> 5] |= 1 << (grain & 31)
   }
 
   /** Forgets all blocks of a segment whose slot another will have. */

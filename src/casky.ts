@@ -170,7 +170,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     const bytes = RECORD_HEADER_BYTES + expiryBytes + keyBytes + valueBytes
     at = writer.settleSegment(at, bytes)
     const kind = expiresAtMs === undefined ? KIND_PUT : KIND_PUT | FLAG_EXPIRES
-    writer.append(at, { kind, keyBytes, valueBytes, expiresAtMs: expiresAtMs ?? 0 }, bytes)
+    writer.append(at, kind, keyBytes, valueBytes, expiresAtMs)
   }
 
   /**
@@ -206,7 +206,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     let at = writer.reserve(bytes)
     kernels.bytes.copyWithin(at + RECORD_HEADER_BYTES, KEY_AT, KEY_AT + keyBytes)
     at = writer.settleSegment(at, bytes)
-    writer.append(at, { kind: KIND_DELETE, keyBytes, valueBytes: 0, expiresAtMs: 0 }, bytes)
+    writer.append(at, KIND_DELETE, keyBytes, 0, undefined)
     return true
   }
 

@@ -40,7 +40,9 @@ export type ValueOut<V extends ValueEncoding> = V extends 'utf8'
       : unknown
 
 /** Up to here a loop over the characters beats the call into the runtime's encoder. */
-const LOOP_CHARS_MAX = 40
+const LOOP_CHARS_MAX = 20
+/** And up to here one over the bytes the call that copies them. */
+const LOOP_BYTES_MAX = 40
 const LONE_SURROGATE = -1
 
 const encoder = new TextEncoder()
@@ -54,11 +56,11 @@ function valueError(message: string, got: unknown, cause?: unknown): CaskyError 
   return new CaskyError('CASKY_INVALID_VALUE', message, { got, cause })
 }
 
-/** Writes text as UTF-8 to `at`; at most `bytesMax` of it are written. Returns its length, or LONE_SURROGATE. */
+/** Writes text as UTF-8 to `at`; little more than `bytesMax` where it is longer. Returns its length, or LONE_SURROGATE. */
 function writeText(kernels: Kernels, text: string, at: number, bytesMax: number): number {
   const { bytes } = kernels
   const { length } = text
-  if (length <= LOOP_CHARS_MAX && length <= bytesMax) {
+  if (length <= LOOP_CHARS_MAX) {
     let i = 0
     for (; i < length; i++) {
       const char = text.charCodeAt(i)
@@ -67,9 +69,10 @@ function writeText(kernels: Kernels, text: string, at: number, bytesMax: number)
     }
     if (i === length) return length
   }
-  if (!text.isWellFormed()) return LONE_SURROGATE
-  const { read, written } = encoder.encodeInto(text, bytes.subarray(at, at + Math.min(length * 3, bytesMax)))
-  return read < length ? bytesMax + 1 : written
+  // With room for one character more, what is too long can be told.
+  const written = kernels.writeText(text, at, Math.min(length * 3, bytesMax + 3))
+  // One byte a character: it is ASCII.
+  return written === length || text.isWellFormed() ? written : LONE_SURROGATE
 }
 
 function loneSurrogate(what: string): string {
@@ -111,7 +114,7 @@ export class KeyCodec {
     const key = this.check(given)
     if (typeof key !== 'string') {
       const { length } = key
-      if (length <= LOOP_CHARS_MAX) for (let i = 0; i < length; i++) kernels.bytes[at + i] = key[i]
+      if (length <= LOOP_BYTES_MAX) for (let i = 0; i < length; i++) kernels.bytes[at + i] = key[i]
       else kernels.bytes.set(key, at)
       return length
     }

@@ -7,7 +7,7 @@ import { emptyPlace, Keydir, type Place, TABLES } from './keydir/keydir'
 import type { Memtable } from './memtable'
 import type { Overlay } from './overlay'
 import type { RawRecord } from './oversize'
-import { recordBytes, recordFields } from './segment'
+import { recordBytes } from './segment'
 
 /** Keys looked up together, so that their cache misses overlap. */
 const TOUCH_AT_ONCE = 64
@@ -109,7 +109,7 @@ export class Ledger {
   }
 
   /** Moves a written group to the keydir; its first byte lies at `offset` of the segment in `slot`. */
-  takeGroup(kernels: Kernels, memtable: Memtable, groupAt: number, slot: number, offset: number): void {
+  takeGroup(kernels: Kernels, memtable: Memtable, slot: number, offset: number): void {
     this.groups++
     const place = emptyPlace()
     place.segment = slot
@@ -117,7 +117,7 @@ export class Ledger {
       const end = Math.min(begin + TOUCH_AT_ONCE, memtable.count)
       for (let i = begin; i < end; i++)
         this.touched ^= this.keydir.touch(memtable.hashLowOf(i), memtable.hashHighOf(i))
-      for (let i = begin; i < end; i++) this.takeRecord(kernels, memtable, i, place, groupAt, offset)
+      for (let i = begin; i < end; i++) this.takeRecord(kernels, memtable, i, place, offset)
     }
   }
 
@@ -126,7 +126,6 @@ export class Ledger {
     memtable: Memtable,
     index: number,
     place: Place,
-    groupAt: number,
     offset: number,
   ): void {
     const low = memtable.hashLowOf(index)
@@ -137,12 +136,10 @@ export class Ledger {
       this.remove(low, high, kernels.bytes, keyAt, keyBytes, place)
       return
     }
-    const address = memtable.addressOf(index)
-    const fields = recordFields(kernels.view, address)
-    place.offset = offset + (address - groupAt)
-    place.valueBytes = fields.valueBytes
-    place.expiresAtMs = fields.expiresAtMs
-    place.recordBytes = fields.prefixBytes + fields.valueBytes
+    place.offset = offset + memtable.offsetOf(index)
+    place.valueBytes = memtable.valueBytes(index)
+    place.expiresAtMs = memtable.expiresAtMs(index)
+    place.recordBytes = recordBytes(keyBytes, place.valueBytes, place.expiresAtMs !== undefined)
     this.put(low, high, kernels.bytes, keyAt, keyBytes, place)
   }
 

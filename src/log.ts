@@ -178,11 +178,20 @@ export class Log {
     )
   }
 
+  /** A write takes the next sequence number; a whole group is encoded later. */
+  takeSequence(): number {
+    this.checkSequence()
+    return this.nextSequence++
+  }
+
+  /** Encodes the group of so many records, which will be written next; the first has the number `sequence`. */
+  encodeGroup(records: number, sequence: number): void {
+    this.current().encodeGroup(records, sequence)
+  }
+
   /** Encodes a write, which takes the next sequence number. `valueCrc` is given where its value stands elsewhere. */
   encode(at: number, head: RecordHead, offset: number, valueCrc?: number): void {
-    this.checkSequence()
-    const sequence = this.nextSequence++
-    this.current().encode(at, head, sequence, offset, valueCrc)
+    this.current().encode(at, head, this.takeSequence(), offset, valueCrc)
   }
 
   /** Notes that the segment now holds `records` more, up to the sequence number before the next. */

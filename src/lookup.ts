@@ -5,7 +5,6 @@ import type { Kernels } from './kernels'
 import type { Ledger } from './ledger'
 import type { Memtable } from './memtable'
 import type { Reader, ValueRef } from './reader'
-import { recordFields } from './segment'
 
 export interface LookupRooms {
   host: Host
@@ -43,7 +42,7 @@ export class Lookup {
 
   private isLive(memtable: Memtable, index: number, nowMs: number): boolean {
     if (memtable.isDelete(index)) return false
-    const { expiresAtMs } = recordFields(this.rooms.kernels.view, memtable.addressOf(index))
+    const expiresAtMs = memtable.expiresAtMs(index)
     return expiresAtMs === undefined || expiresAtMs > nowMs
   }
 
@@ -55,19 +54,18 @@ export class Lookup {
     const index = this.locate(keyBytes)
     if (index === ABSENT) return undefined
     if (index === IN_KEYDIR || this.memtable === undefined) return this.rooms.ledger.keydir.found.expiresAtMs
-    return recordFields(this.rooms.kernels.view, this.memtable.addressOf(index)).expiresAtMs
+    return this.memtable.expiresAtMs(index)
   }
 
   /** The key's verified value; undefined where it has none. */
   read(keyBytes: number): ValueRef | undefined {
-    const { kernels, ledger, reader } = this.rooms
+    const { ledger, reader } = this.rooms
+    const { memtable } = this
     const index = this.locate(keyBytes)
     if (index === ABSENT) return undefined
-    if (index === IN_KEYDIR || this.memtable === undefined) return reader.read(ledger.keydir.found, keyBytes)
-    const address = this.memtable.addressOf(index)
-    const { prefixBytes, valueBytes } = recordFields(kernels.view, address)
-    this.ref.at = address + prefixBytes
-    this.ref.bytes = valueBytes
+    if (index === IN_KEYDIR || memtable === undefined) return reader.read(ledger.keydir.found, keyBytes)
+    this.ref.at = memtable.keyAt(index) + keyBytes
+    this.ref.bytes = memtable.valueBytes(index)
     return this.ref
   }
 

@@ -56,14 +56,21 @@ export class Reader {
       ref.large = this.readLarge(segment, place, keyBytes)
       return ref
     }
+    const { cache } = this.rooms
     const at = this.load(segment, place)
+    const isCached = at >= CACHE_AT
+    if (isCached && cache.isVerified(at)) {
+      ref.at = at + place.recordBytes - place.valueBytes
+      return ref
+    }
     const verdict = this.verify(segment, place, at, keyBytes)
     if (verdict === VERIFY_OK) {
+      if (isCached) cache.noteVerified(at)
       ref.at = at + place.recordBytes - place.valueBytes
       return ref
     }
     // The memory or the bus may have been at fault, and not the disk: ask it once more.
-    if (at >= CACHE_AT) this.rooms.cache.forget(at)
+    if (isCached) cache.forget(at)
     this.readAt(segment, READ_AT, place.recordBytes, place.offset)
     const again = this.verify(segment, place, READ_AT, keyBytes)
     if (again !== VERIFY_OK) {

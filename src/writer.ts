@@ -1,8 +1,7 @@
-// Group commit: writes are encoded into a buffer and found through the memtable. A group is what one write call
-// takes to the segment, and its promise resolves once it is as durable as `sync` asks. While one group syncs, the
+// Group commit: writes are gathered in a buffer and found through the memtable. A group is what one write call takes
+// to the segment, encoded just before; its promise resolves once it is as durable as `sync` asks. While one group syncs, the
 // next one fills.
 import { WRITE_AT, WRITE_BYTES } from '../assembly/layout'
-import type { RecordHead } from './active'
 import { CaskyError, invariant } from './errors'
 import { Group } from './group'
 import type { Health } from './health'
@@ -13,10 +12,13 @@ import type { Ledger } from './ledger'
 import type { Log } from './log'
 import { Memtable } from './memtable'
 import { type RawRecord, rawBytes, writePieces } from './oversize'
+import { recordBytes } from './segment'
 
 /** When a write is acknowledged. See docs/DURABILITY.md. */
 export type SyncMode = 'always' | 'never' | { everyMs: number }
 
+/** To fill a group takes about as long as to sync it from here on. */
+const EARLY_BYTES = 0x1_0000
 /** After so long without a write, a marker certifies the last group. */
 const IDLE_MS = 100
 
@@ -101,12 +103,17 @@ export class Writer {
     }
   }
 
-  /** Encodes the record of `bytes` whose key and value stand in their places at `at`, and makes it visible. */
-  append(at: number, head: RecordHead, bytes: number): void {
-    const { kernels, log } = this.rooms
-    log.encode(at, head, log.writtenBytes + this.usedBytes)
-    this.memtable.add(kernels.hashLow, kernels.hashHigh, at)
-    this.usedBytes += bytes
+  /** Takes the record whose key and value stand in their places at `at`, and makes it visible. */
+  append(
+    at: number,
+    kind: number,
+    keyBytes: number,
+    valueBytes: number,
+    expiresAtMs: number | undefined,
+  ): void {
+    this.rooms.log.takeSequence()
+    this.memtable.add(at, kind, keyBytes, valueBytes, expiresAtMs ?? 0)
+    this.usedBytes += recordBytes(keyBytes, valueBytes, expiresAtMs !== undefined)
   }
 
   /** Writes what the buffer has no room for straight to the segment: all of it, or none. */
@@ -149,7 +156,10 @@ export class Writer {
   /** The promise of what was appended last, whose commit it sees to. */
   acknowledge(): Promise<void> {
     const pending = this.pendingGroup()
-    this.scheduleCommit()
+    // What comes after it fills the next group while this one syncs.
+    const isLong = this.usedBytes >= EARLY_BYTES && this.rooms.sync === 'always' && !this.isSyncing
+    if (isLong) this.commitAndSync()
+    else this.scheduleCommit()
     return pending?.promise ?? Promise.resolve()
   }
 
@@ -186,21 +196,24 @@ export class Writer {
   /** Takes the filling group to the segment. Where that fails it throws, and the group is gone without a trace. */
   commit(): void {
     const { kernels, ledger, log } = this.rooms
+    const { memtable } = this
     if (this.usedBytes === 0) return
     const offset = log.writtenBytes
     try {
       this.checkPoison()
+      memtable.hash()
+      log.encodeGroup(memtable.count, this.groupSequence)
       log.write(kernels.bytes, WRITE_AT, this.usedBytes)
     } catch (error) {
       this.dropGroup(error)
       throw error
     }
-    const { group, memtable } = this
+    const { group } = this
     this.group = new Group()
     this.usedBytes = 0
     const records = memtable.count
     try {
-      this.take(group, () => ledger.takeGroup(kernels, memtable, WRITE_AT, log.segment().slot, offset))
+      this.take(group, () => ledger.takeGroup(kernels, memtable, log.segment().slot, offset))
     } finally {
       memtable.clear()
     }
@@ -325,7 +338,6 @@ export class Writer {
   async certify(): Promise<void> {
     await this.flush()
     this.checkOpen()
-    // What is filling was encoded for the place where the marker would stand.
     this.commit()
     if (this.isMarked) return
     this.isMarked = true

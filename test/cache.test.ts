@@ -29,6 +29,24 @@ test('a block that was made and not kept is not found', () => {
   expect(cache.find(1, 1)).toBe(address)
 })
 
+test('a record counts as verified until its block is made anew', () => {
+  const cache = new BlockCache(16 * CACHE_BLOCK_BYTES)
+  const address = cache.make(1, 1)
+  cache.keep(1, 1, address)
+  const offsets = [0, 30, 60, 1000, CACHE_BLOCK_BYTES - 30]
+  for (const offset of offsets) {
+    expect(cache.isVerified(address + offset)).toBe(false)
+    cache.noteVerified(address + offset)
+    expect(cache.isVerified(address + offset)).toBe(true)
+  }
+  const other = cache.make(1, 2)
+  expect(cache.isVerified(other)).toBe(false)
+  cache.forget(address)
+  let again = 0
+  for (let block = 10; again !== address; block++) again = cache.make(1, block)
+  for (const offset of offsets) expect(cache.isVerified(address + offset)).toBe(false)
+})
+
 test('a store reads a whole block once, and the growing end of the log each time', () => {
   let reads = 0
   const ground = groundWith({

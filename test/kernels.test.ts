@@ -2,6 +2,7 @@ import { crc32 as zlibCrc32 } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import {
   FLAG_EXPIRES,
+  FOLD_BYTES,
   KEY_AT,
   KIND_DELETE,
   KIND_MARKER,
@@ -67,6 +68,17 @@ describe('crc32', () => {
       const at = READ_AT + Math.floor(random() * 64)
       bytes.set(data, at)
       expect(call.crc32(seed, at, data.length) >>> 0).toBe(zlibCrc32(data, seed))
+    }
+  })
+
+  test('equals zlib where a long message is folded in parts, at their edges and beside', () => {
+    const data = randomBytes(randomFrom(20), 3 * FOLD_BYTES + 1000)
+    for (const parts of [1, 2, 3]) {
+      for (let length = parts * FOLD_BYTES - 20; length <= parts * FOLD_BYTES + 660; length += 7) {
+        const at = READ_AT + (length % 16)
+        bytes.set(data.subarray(0, length), at)
+        expect(call.crc32(length, at, length) >>> 0).toBe(zlibCrc32(data.subarray(0, length), length))
+      }
     }
   })
 

@@ -8,8 +8,7 @@ const kernels = new Kernels()
 
 function addTo(memtable: Memtable, address: number, key: string, kind: number): number {
   kernels.bytes.set(Buffer.from(key), address + 29)
-  kernels.call.encodeRecord(address, kind, key.length, 0, 0, 0, 0, 0, 0)
-  memtable.add(kernels.hashLow, kernels.hashHigh, address)
+  memtable.add(address, kind, key.length, 0, 0)
   return address + 29 + key.length
 }
 

@@ -84,6 +84,26 @@ describe('group commit', () => {
     await db.close()
   })
 
+  test('the first part of a long group syncs while the rest still comes', async () => {
+    const { overrides, script } = hostWith()
+    let begun = 0
+    const syncLater: Host['syncLater'] = (file, done) => {
+      begun++
+      overrides.syncLater?.(file, done)
+    }
+    const db = openSyncWith(groundWith({ ...overrides, syncLater }), freshStore())
+    const puts: Promise<void>[] = []
+    for (let i = 0; i < 60; i++) puts.push(db.put(`k${i}`, 'v'.repeat(1000)))
+    expect(begun).toBe(0)
+    for (let i = 60; i < 200; i++) puts.push(db.put(`k${i}`, 'v'.repeat(1000)))
+    expect(begun).toBe(1)
+    expect(db.get('k0')).toBe('v'.repeat(1000))
+    await Promise.all(puts)
+    expect(begun).toBe(2)
+    expect(script.syncs).toBeGreaterThanOrEqual(2)
+    await db.close()
+  })
+
   test('a put is visible at once, and acknowledged only after its sync', async () => {
     const { overrides } = hostWith()
     const finish: (() => void)[] = []

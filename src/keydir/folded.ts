@@ -82,13 +82,8 @@ export class FoldedTables {
   private tableOf({ table: folded, piece, at }: Folded, heapWordsMax: number | undefined): Table {
     const { heapWords, deadWords, slots, count } = folded
     const { buffer, byteOffset } = piece.bytes
-    const heap = new Uint32Array(buffer, byteOffset + at, heapWords)
-    const image = {
-      heap,
-      slots: new Uint32Array(buffer, byteOffset + at + heapWords * 4, slots),
-      count,
-      deadWords,
-    }
+    const words = new Uint32Array(buffer, byteOffset + at, heapWords + slots)
+    const image = { words, heapWords, count, deadWords }
     if (!isImageSound(image, this.segments)) {
       // Its CRC was right, so it was made up.
       throw new CaskyError(

@@ -16,11 +16,6 @@ export interface Change {
 /** Tables that are made anew for each open store, and need not hold more than a simulated one has. */
 const SMALL_TABLES: Change[] = [
   { file: 'src/memtable.ts', find: 'const SLOTS = 16_384', replace: 'const SLOTS = 512' },
-  {
-    file: 'src/memtable.ts',
-    find: 'const RECORDS_MAX = Math.ceil(WRITE_BYTES / (RECORD_HEADER_BYTES + 1))',
-    replace: 'const RECORDS_MAX = 256; void WRITE_BYTES',
-  },
   { file: 'src/keydir/keydir.ts', find: 'const TABLE_BITS = 12', replace: 'const TABLE_BITS = 3' },
 ]
 

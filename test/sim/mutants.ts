@@ -194,7 +194,7 @@ export const MUTANTS: Mutant[] = [
   ),
   mutant('a delete is not logged', 'crash', [
     'src/casky.ts',
-    '    writer.append(at, { kind: KIND_DELETE, keyBytes, valueBytes: 0, expiresAtMs: 0 }, bytes)\n',
+    '    writer.append(at, KIND_DELETE, keyBytes, 0, undefined)\n',
     '    this.#rooms.ledger.remove(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, keyBytes)\n',
   ]),
   mutant('an expired record does not hide what is older', 'crash', [
