@@ -117,8 +117,10 @@ export class StandIns {
   private isIdleMerge(header: SegmentHeader, present: readonly SegmentHeader[]): boolean {
     if (this.files.holderOf(header) === undefined) return false
     const last = Math.max(header.firstSequence, this.lastFoundIn(header) ?? 0)
-    const others = present
-      .filter(({ firstSequence }) => header.firstSequence <= firstSequence && firstSequence <= last)
+    const within = present.filter(
+      ({ firstSequence }) => header.firstSequence <= firstSequence && firstSequence <= last,
+    )
+    const others = within
       .filter((other) => !this.isEmpty(other, [...present, header]))
       .sort((a, b) => a.firstSequence - b.firstSequence)
     let reached = header.firstSequence - 1
@@ -127,7 +129,11 @@ export class StandIns {
       reached = Math.max(reached, this.lastOf(other) ?? 0)
     }
     if (reached >= last || others.some(({ id }) => this.isNamed(id))) return true
-    for (const { id } of others) this.replaced.add(id)
+    // Some are empty only by the word of one that goes: nobody would say then where they end.
+    const staying = [...present.filter((each) => !others.includes(each)), header]
+    for (const each of within) {
+      if (!this.isNamed(each.id) && !this.isEmpty(each, staying)) this.replaced.add(each.id)
+    }
     if (others.length > 0) this.cutShort.add(header)
     return false
   }

@@ -13,6 +13,7 @@ import {
   contentsOf,
   flipBit,
   forgetCaches,
+  killedCopy,
   overwrite,
   recordsOf,
   segmentsOf,
@@ -292,4 +293,34 @@ describe('a segment that holds nothing, and begins with the number with which an
     rmSync(manifestOf(directory))
     expect([...(await mend(directory)).entries.keys()]).toEqual(['a', 'c'])
   })
+})
+
+test('one that has lost its seal takes the place of an end that was copied, and of its copy', async () => {
+  const first = freshStore()
+  using killed = openSync(first, { sync: 'never', merge: false })
+  killed.putSync('a', 'a')
+  killed.closeSync()
+  using begun = openSync(first, { sync: 'never', merge: false })
+  begun.putSync('k', 'old')
+  const path = killedCopy(first)
+  const db = openSync(path, { merge: false })
+  db.putSync('k', 'newer')
+  db.putSync('b', 'b')
+  // What the crash left uncertified was copied; its segment ends before it, and its file does not.
+  const inputs = segmentsOf(path).map((file) => [file, readFileSync(file)] as const)
+  expect(inputs.map(([file]) => recordsOf(file).map(({ key }) => key.toString()))).toEqual([
+    ['a', ''],
+    ['k'],
+    ['k', ''],
+    ['k', 'b'],
+  ])
+  await db.merge()
+  db.closeSync()
+  const [output] = segmentsOf(path)
+  for (const [file, bytes] of inputs.slice(1)) writeFileSync(file, bytes)
+  rmSync(join(path, 'MANIFEST'))
+  forgetCaches(path)
+  flipBit(output, 8 * (statSync(output).size - 20))
+  const { entries } = await mend(path)
+  expect(entries).toEqual(new Map(Object.entries({ a: 'a', b: 'b', k: 'newer' })))
 })
