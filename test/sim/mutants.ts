@@ -382,6 +382,11 @@ export const MUTANTS: Mutant[] = [
     'rot',
     ['src/segment.ts', 'return (salt ^ offset) >>> 0', 'return (offset ^ (salt & 0)) >>> 0'],
     [
+      'src/active.ts',
+      'encodeGroup(records, bytes, header.salt,',
+      'encodeGroup(records, bytes, header.salt & 0,',
+    ],
+    [
       'src/scanner.ts',
       'offset, this.target.salt, nextSequence)\n  }\n\n  /** The first row',
       'offset, 0, nextSequence)\n  }\n\n  /** The first row',
