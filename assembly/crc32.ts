@@ -1,7 +1,7 @@
 // CRC-32 (IEEE 802.3, reflected polynomial 0xEDB88320), slicing by eight as in M. Kounavis and F. Berry,
 // "A Systematic Approach to Building High Performance, Software-based, CRC Generators" (Intel, 2005).
 // `seed` is the CRC of what came before, so crc32(crc32(0, a), b) == crc32(0, a followed by b).
-import { fold, foldedBytes, foldedTwiceBytes, foldShort } from './fold'
+import { fold, foldShort } from './fold'
 import { CRC_TABLES_AT, FOLDED_AT, FOLDED_TWICE_AT } from './layout'
 
 const POLYNOMIAL: u32 = 0xedb88320
@@ -27,16 +27,14 @@ export function buildCrcTables(): void {
 export function crc32(seed: u32, at: u32, bytes: u32): u32 {
   let crc = ~seed
   if (bytes >= FOLD_TWICE_MIN) {
-    fold(crc, at, bytes)
+    bytes = fold(crc, at, bytes)
     crc = 0
     at = FOLDED_AT
-    bytes = foldedBytes(bytes)
   }
   if (bytes >= FOLD_MIN) {
-    foldShort(crc, at, bytes)
+    bytes = foldShort(crc, at, bytes)
     crc = 0
     at = FOLDED_TWICE_AT
-    bytes = foldedTwiceBytes(bytes)
   }
   const end = at + bytes
   const sliced = at + (bytes & ~7)

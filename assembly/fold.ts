@@ -10,13 +10,9 @@ const LONG_BYTES: u32 = 300
 const SHORT_BYTES: u32 = 137
 const STEP_BYTES: u32 = 16
 
-/** What `bytes` bytes leave: all of them down to so many, in whole steps. */
-export function foldedBytes(bytes: u32): u32 {
-  return bytes - ((bytes - LONG_BYTES) & ~(STEP_BYTES - 1))
-}
-
-export function foldedTwiceBytes(bytes: u32): u32 {
-  return bytes - ((bytes - SHORT_BYTES) & ~(STEP_BYTES - 1))
+/** What is left of `bytes` bytes: all of them down to `distance`, in whole steps. */
+function leftOf(bytes: u32, distance: u32): u32 {
+  return bytes - ((bytes - distance) & ~(STEP_BYTES - 1))
 }
 
 function long(from: u32, struck: u32): v128 {
@@ -32,11 +28,14 @@ function short(from: u32, struck: u32): v128 {
   return v128.xor(v128.load(from), v128.xor(low, v128.xor(mid, high)))
 }
 
-/** At least 316 bytes. `register`: the CRC's state before them; it is zero before what they leave at FOLDED_AT. */
-export function fold(register: u32, at: u32, bytes: u32): void {
+/**
+ * Folds at least 316 bytes. `register`: the CRC's state before them; it is zero before those that are left at FOLDED_AT.
+ * Returns how many these are.
+ */
+export function fold(register: u32, at: u32, bytes: u32): u32 {
   // What is struck out, as it was added on: the last bytes of the part before, and the part.
   memory.fill(FOLD_AT, 0, LONG_BYTES)
-  const left = foldedBytes(bytes)
+  const left = leftOf(bytes, LONG_BYTES)
   let remaining = bytes - left
   let part: u32 = 0
   let isFirst = true
@@ -63,12 +62,13 @@ export function fold(register: u32, at: u32, bytes: u32): void {
   for (let done: u32 = 0; done < last; done += STEP_BYTES)
     v128.store(FOLDED_AT + done, long(at + done, FOLD_AT + part + done))
   v128.store(FOLDED_AT + last, long(at + last, FOLD_AT + part + last))
+  return left
 }
 
-/** As `fold`, of 153 bytes to FOLD_BYTES, for what they leave at FOLDED_TWICE_AT. */
-export function foldShort(register: u32, at: u32, bytes: u32): void {
+/** As `fold`, of 153 bytes to FOLD_BYTES, to FOLDED_TWICE_AT. */
+export function foldShort(register: u32, at: u32, bytes: u32): u32 {
   memory.fill(FOLD_AT, 0, SHORT_BYTES)
-  const left = foldedTwiceBytes(bytes)
+  const left = leftOf(bytes, SHORT_BYTES)
   let struck: u32 = FOLD_AT
   const end = struck + bytes - left
   v128.store(struck, v128.xor(v128.load(at), i32x4(register, 0, 0, 0)), SHORT_BYTES)
@@ -84,4 +84,5 @@ export function foldShort(register: u32, at: u32, bytes: u32): void {
   for (let done: u32 = 0; done < last; done += STEP_BYTES)
     v128.store(FOLDED_TWICE_AT + done, short(at + done, struck + done))
   v128.store(FOLDED_TWICE_AT + last, short(at + last, struck + last))
+  return left
 }

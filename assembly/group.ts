@@ -10,7 +10,6 @@ import {
   ROW_EXPIRES_LOW,
   ROW_HASH_LOW,
   ROW_KIND,
-  ROW_SEQUENCE,
   ROW_VALUE_BYTES,
   WRITE_AT,
 } from './layout'
@@ -43,7 +42,6 @@ export function encodeGroup(
   for (let row = GROUP_TABLE_AT; row < end; row += ROW_BYTES) {
     const at = load<u32>(row, ROW_AT * 4)
     const kind = load<u32>(row, ROW_KIND * 4)
-    store<u32>(row, sequence, ROW_SEQUENCE * 4)
     encodeRecord(
       WRITE_AT + at,
       kind & 0xff,

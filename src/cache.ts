@@ -12,6 +12,10 @@ const WORDS_PER_BLOCK = CACHE_BLOCK_BYTES / (GRAIN_BYTES * GRAINS_PER_WORD)
 const BLOCKS_PER_SEGMENT = 2 ** 20
 const NOTHING = -1
 
+const grainOf = (address: number): number => Math.floor((address - CACHE_AT) / GRAIN_BYTES)
+const wordOf = (grain: number): number => Math.floor(grain / GRAINS_PER_WORD)
+const bitOf = (grain: number): number => 1 << (grain % GRAINS_PER_WORD)
+
 export class BlockCache {
   private readonly sets: number
   /** Which block stands where: segment slot * 2^20 + block. */
@@ -75,13 +79,13 @@ export class BlockCache {
 
   /** Whether the record at this address has been verified where it stands. */
   isVerified(address: number): boolean {
-    const grain = (address - CACHE_AT) >>> 4
-    return (this.verified[grain >>> 5] & (1 << (grain & 31))) !== 0
+    const grain = grainOf(address)
+    return (this.verified[wordOf(grain)] & bitOf(grain)) !== 0
   }
 
   noteVerified(address: number): void {
-    const grain = (address - CACHE_AT) >>> 4
-    this.verified[grain >>> 5] |= 1 << (grain & 31)
+    const grain = grainOf(address)
+    this.verified[wordOf(grain)] |= bitOf(grain)
   }
 
   /** Forgets all blocks of a segment whose slot another will have. */

@@ -148,7 +148,7 @@ export class Kernels {
     return this.words[RESULT + RESULT_HASH_HIGH]
   }
 
-  /** When the record of a scan's row expires, which begins at `word`. */
+  /** When the record of the row that begins at `word` expires. */
   expiryOfRow(word: number): number {
     return this.words[word + ROW_EXPIRES_LOW] + this.words[word + ROW_EXPIRES_HIGH] * TWO_32
   }

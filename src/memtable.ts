@@ -119,8 +119,8 @@ export class Memtable {
   }
 
   expiresAtMs(index: number): number | undefined {
-    if ((this.word(index, ROW_KIND) & FLAG_EXPIRES) === 0) return undefined
-    return this.word(index, ROW_EXPIRES_LOW) + this.word(index, ROW_EXPIRES_HIGH) * TWO_32
+    const expires = (this.word(index, ROW_KIND) & FLAG_EXPIRES) !== 0
+    return expires ? this.kernels.expiryOfRow(ROWS + index * ROW_WORDS) : undefined
   }
 
   keyAt(index: number): number {

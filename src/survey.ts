@@ -69,6 +69,15 @@ export function* survey(
   return { ...roll, segments }
 }
 
+const NOT_FOLLOWED = 'a link or directory in the place of a segment, not followed'
+/** Why a segment is missing, by what stands under its name. */
+const TAKEN = {
+  file: 'this segment is missing: another file has its name',
+  directory: NOT_FOLLOWED,
+  other: NOT_FOLLOWED,
+  missing: undefined,
+} as const
+
 function begin(directory: string, enlisted: Enlisted): Surveyed {
   const { header, lastSequence } = enlisted.entry
   const path = pathOf(directory, enlisted)
@@ -86,8 +95,7 @@ function* surveySegment(rooms: PassRooms, surveyed: Surveyed): Generator<number,
     const lastSequence = expected.lastSequence ?? lastSequenceOf(entry)
     const state = expected.lastSequence === undefined ? 'active' : 'closed'
     const bytes = expected.bytes ?? 0
-    const isTaken = host.inspect(read.path) !== undefined
-    const reason = isTaken ? 'a link or directory in the place of a segment, not followed' : undefined
+    const reason = TAKEN[host.inspect(read.path)?.kind ?? 'missing']
     reportMissing(health, { ...read, state, lastSequence }, bytes, nowMs, reason)
     read.lastSequence = lastSequence
     return

@@ -267,6 +267,21 @@ describe('files', () => {
     expect(report.rewritten.map(({ from }) => from)).toEqual([third, second])
   })
 
+  test('one whose name another has taken is missing, and the other loses nothing', async () => {
+    const { directory, log } = RICH()
+    const [, second, third] = segmentsOf(directory)
+    renameSync(second, third)
+    const hurt: Hurt = new Map()
+    for (const each of log) if (each.file === third) hurt.set(nameOfRecord(each), 'unreadable')
+    const { before, report, entries } = await mend(directory)
+    expect(before.damage.map(({ path, reason }) => [path, reason])).toEqual([
+      [third, 'segment 2 stands here, under another name than its own'],
+      [third, 'this segment is missing: another file has its name'],
+    ])
+    expect(entries).toEqual(remaining(log, hurt))
+    expect(report.lost.length).toBeGreaterThan(0)
+  })
+
   test('one that is missing costs its records, and no more', async () => {
     for (const index of [0, 1, 2, 3, 4]) {
       const { directory, log } = RICH()

@@ -33,6 +33,11 @@ describe.skipIf(ORDER !== undefined)('hostile stores', () => {
     const result = await fuzz({ seed: 0, deadlineMs, orders: attackOrders(), bundles })
     expect(describeFailures(result)).toBe('')
     expect(result.cases).toBe(attackOrders().length)
+    // They get past the door, and through it in different ways.
+    expect(result.codes.fine).toBeGreaterThan(result.cases / 2)
+    expect(Object.keys(result.codes)).toEqual(
+      expect.arrayContaining(['CASKY_CORRUPT', 'CASKY_IO', 'CASKY_LOCKED', 'CASKY_NOT_A_STORE']),
+    )
   }, 120_000)
 
   test(`random ones, with seed ${SEED}`, async () => {
@@ -41,11 +46,9 @@ describe.skipIf(ORDER !== undefined)('hostile stores', () => {
       `hostile stores: ${result.cases} cases of seed ${SEED}; steps ended ${JSON.stringify(result.codes)}`,
     )
     expect(describeFailures(result)).toBe('')
-    // They get past the door, and through it in different ways.
-    expect(result.codes.fine).toBeGreaterThan(result.cases / 2)
-    expect(Object.keys(result.codes)).toEqual(
-      expect.arrayContaining(['CASKY_CORRUPT', 'CASKY_IO', 'CASKY_LOCKED']),
-    )
+    // How many there are is up to the machine, and so is what they come across.
+    expect(result.cases).toBeGreaterThan(0)
+    expect(result.codes.fine).toBeGreaterThan(0)
   }, 300_000)
 
   test(`on the command line, with seed ${SEED}`, async () => {

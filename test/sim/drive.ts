@@ -15,10 +15,11 @@ function add(tallies: Iterable<Tally>): Tally {
   return sum
 }
 
-/** Runs each job in a worker of its own; the first failure stops them all. */
+/** Runs each job in a worker of its own; the first failure stops them all, unless they are to go on: then each is told. */
 export async function drive(
   jobs: { bundle: string; job: Job }[],
   onProgress?: (tally: Tally) => void,
+  onFailure?: (failure: Failure) => void,
 ): Promise<Outcome> {
   const tallies = new Map<number, Tally>()
   const failures: Failure[] = []
@@ -30,6 +31,7 @@ export async function drive(
     workers.map(
       (worker, i) =>
         new Promise<void>((resolve, reject) => {
+          const { job } = jobs[i]
           let isOver = false
           worker.on('message', ({ tally, failure, isDone }: Report) => {
             isOver ||= isDone
@@ -37,7 +39,8 @@ export async function drive(
             onProgress?.(add(tallies.values()))
             if (failure === undefined) return
             failures.push(failure)
-            stop()
+            onFailure?.(failure)
+            if (job.goesOn !== true) stop()
           })
           worker.on('error', (error) => {
             stop()
@@ -45,7 +48,7 @@ export async function drive(
           })
           worker.on('exit', () => {
             // It waited for what never came; unless it was stopped.
-            if (isOver || failures.length > 0) resolve()
+            if (isOver || (failures.length > 0 && job.goesOn !== true)) resolve()
             else reject(new Error('a worker has ended before its work was done'))
           })
         }),

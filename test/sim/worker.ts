@@ -14,6 +14,8 @@ export interface Job {
   kind?: CaseKind
   /** Whether a failing trace is shortened; it is where undefined. */
   shrinks?: boolean
+  /** Whether the next seed follows a failure too. */
+  goesOn?: boolean
   /** This instead. */
   kept?: Kept
 }
@@ -39,8 +41,8 @@ async function work(job: Job): Promise<void> {
     const { kept, kind, shrinks } = job
     const failure =
       kept === undefined ? await runCase(seed, tally, kind, shrinks) : await runKept(kept, tally)
-    if (failure !== undefined) return report(seed, true, failure)
-    if (Date.now() - reportedAtMs > REPORT_MS) report(seed, false)
+    if (failure !== undefined && job.goesOn !== true) return report(seed, true, failure)
+    if (failure !== undefined || Date.now() - reportedAtMs > REPORT_MS) report(seed, false, failure)
   }
   report(seed, true)
 }

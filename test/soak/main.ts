@@ -1,14 +1,14 @@
 // As long as it is told: the simulator on new seeds, then kills, deaths, races and full disks on the real system, then
-// hostile files. The first failure ends it, with all that it takes to see it again.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+// hostile files. What the simulator finds is told at once, with all that it takes to see it again, and it goes on: a
+// later seed may tell more of it, or find something else. Whatever else fails ends the soak.
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { fuzzRounds } from '../fuzz/fuzz'
 import { realRounds } from '../real/soak'
 import { bundleWorker, type Rooms } from '../sim/bundle'
-import { describeFailure, drive } from '../sim/drive'
-import type { Tally } from '../sim/oracle'
+import { describeFailure, drive, type Outcome } from '../sim/drive'
 
 const HELP = 'usage: npm run soak -- [--minutes N] [--workers N] [--seed N] [--json FILE]'
 const MS_PER_MINUTE = 60_000
@@ -55,7 +55,14 @@ function progressOf(what: string, startedAtMs: number, untilMs: number): (text: 
   }
 }
 
-async function simulated(settings: Settings, untilMs: number): Promise<Tally> {
+function keep(settings: Settings, text: string): void {
+  mkdirSync(FOLDER, { recursive: true })
+  const file = join(FOLDER, `failure-${settings.seed}.txt`)
+  appendFileSync(file, `${text}\n\n`)
+  console.error(`FAILED; kept in ${file}\n${text}`)
+}
+
+async function simulated(settings: Settings, untilMs: number): Promise<Outcome> {
   const home = mkdtempSync(join(tmpdir(), 'casky-soak-'))
   try {
     const bundles: string[] = []
@@ -66,9 +73,10 @@ async function simulated(settings: Settings, untilMs: number): Promise<Tally> {
     }
     const startedAtMs = Date.now()
     const tell = progressOf('simulator', startedAtMs, untilMs)
-    const { tally, failures } = await drive(
+    return await drive(
       Array.from({ length: settings.workers }, (_, i) => {
-        const job = { firstSeed: settings.seed + i, stride: settings.workers, seeds: Infinity, untilMs }
+        const stride = settings.workers
+        const job = { firstSeed: settings.seed + i, stride, seeds: Infinity, untilMs, goesOn: true }
         return { bundle: bundles[i % bundles.length], job }
       }),
       ({ states, nested, faults, flips, traces }) => {
@@ -77,9 +85,8 @@ async function simulated(settings: Settings, untilMs: number): Promise<Tally> {
           `${show(states + nested)} crash states (${show(rate)}/s), ${show(faults)} errors, ${show(flips)} rotted stores, ${show(traces)} traces`,
         )
       },
+      (failure) => keep(settings, describeFailure(failure)),
     )
-    if (failures.length > 0) throw new Error(failures.map(describeFailure).join('\n\n'))
-    return tally
   } finally {
     rmSync(home, { recursive: true, force: true })
   }
@@ -96,7 +103,12 @@ export async function soak(given: string[]): Promise<number> {
   const figures: Record<string, unknown> = { minutes, seed, workers, node: process.version }
   try {
     const simulatedUntilMs = startedAtMs + totalMs * (1 - REAL_SHARE - FUZZ_SHARE)
-    figures.simulator = await simulated(settings, simulatedUntilMs)
+    const { tally, failures } = await simulated(settings, simulatedUntilMs)
+    figures.simulator = tally
+    if (failures.length > 0)
+      throw new Error(
+        `${failures.length} seeds have broken a rule: ${failures.map(({ seed }) => seed).join(', ')}`,
+      )
     const realUntilMs = simulatedUntilMs + totalMs * REAL_SHARE
     const tellReal = progressOf('real system', simulatedUntilMs, realUntilMs)
     await realRounds(realUntilMs, seed, (counts) => {
@@ -110,11 +122,8 @@ export async function soak(given: string[]): Promise<number> {
       tellFuzz(JSON.stringify(counts))
     })
   } catch (error) {
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
-    mkdirSync(FOLDER, { recursive: true })
-    const file = join(FOLDER, `failure-${seed}.txt`)
-    writeFileSync(file, text)
-    console.error(`FAILED; kept in ${file}\n${text}`)
+    keep(settings, error instanceof Error ? (error.stack ?? error.message) : String(error))
+    console.error(`until then: ${JSON.stringify(figures, undefined, 2)}`)
     return 1
   }
   figures.tookMinutes = Math.round((Date.now() - startedAtMs) / 600) / 100
