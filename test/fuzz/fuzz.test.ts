@@ -7,7 +7,8 @@ import { buildCli, faultsOf, fuzzCli, obeyed } from './cli'
 import { attackOrders, type Bundles, buildBundles, describeFailures, fuzz, makeHome } from './fuzz'
 import type { Order } from './victim'
 
-const SEED = Number(process.env.CASKY_SEED ?? Date.now() % 1_000_000)
+// Always the same, so that a red run says something of what has changed; new ones are the soak's.
+const SEED = Number(process.env.CASKY_SEED ?? 1)
 const CASES_MS = Number(process.env.CASKY_FUZZ_MS ?? 5_000)
 const CLI_STORES = Number(process.env.CASKY_FUZZ_CLI ?? 1)
 const ORDER = process.env.CASKY_FUZZ_ORDER
