@@ -34,7 +34,9 @@ function nextTurn(): Promise<void> {
 
 export class Machine {
   world: World
-  /** No more faults. */
+  /** No more faults; but those that there were may still be heard of. */
+  isQuiet = false
+  /** No more faults, and none to be heard of. */
   isHealed = false
   /** Who only reads syncs too. Of a failed sync the system tells each who has the file open: here it would tell one. */
   isReading = false
@@ -82,7 +84,7 @@ export class Machine {
 
   private befall(kind: CallKind): Fault | undefined {
     if (this.isReading && kind === 'sync') return undefined
-    const fault = this.isHealed ? undefined : this.plan.fault?.(this.calls, kind)
+    const fault = this.isQuiet || this.isHealed ? undefined : this.plan.fault?.(this.calls, kind)
     if (fault === undefined) return undefined
     this.tally.faults++
     this.befallen.add(kind)

@@ -143,11 +143,14 @@ export class Simulation {
     const { machine, books, verdict } = this
     // A sync that is under way may fail still.
     await machine.settle()
+    machine.isQuiet = true
+    await machine.settle()
     await this.stopIfDoubted()
     machine.isHealed = true
     this.goOn()
     verdict.pass()
     machine.isHealed = this.db?.health().poisoned === undefined
+    machine.isQuiet = machine.isHealed
     await this.close()
     await this.stopIfDoubted()
     await this.reader()
