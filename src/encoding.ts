@@ -44,6 +44,7 @@ const LOOP_CHARS_MAX = 20
 /** And up to here one over the bytes the call that copies them. */
 const LOOP_BYTES_MAX = 40
 const LONE_SURROGATE = -1
+const REPLACEMENT = '\ufffd'
 
 const encoder = new TextEncoder()
 const strictDecoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -130,6 +131,16 @@ export class KeyCodec {
     const bytes = encoder.encode(key)
     checkKeyBytes(bytes.length)
     return bytes
+  }
+
+  /** The key that stands at `at`, as the caller's own. */
+  read(kernels: Kernels, at: number, keyBytes: number): string | Uint8Array {
+    if (this.encoding === 'utf8') {
+      const text = kernels.text.toString('utf8', at, at + keyBytes)
+      // Where bytes are no UTF-8 the decoder puts this character; the strict one tells whether it was there before.
+      if (!text.includes(REPLACEMENT)) return text
+    }
+    return this.fromBytes(kernels.bytes.slice(at, at + keyBytes))
   }
 
   fromBytes(bytes: Uint8Array): string | Uint8Array {
@@ -267,7 +278,7 @@ export class ValueEncoder {
       ref.bytes,
     )
     // Where bytes are no UTF-8 the decoder puts this character; the strict one tells whether it was there before.
-    if (!text.includes('�')) return text
+    if (!text.includes(REPLACEMENT)) return text
     try {
       return strictDecoder.decode(large ?? kernels.bytes.subarray(ref.at, ref.at + ref.bytes))
     } catch (cause) {

@@ -107,34 +107,42 @@ export abstract class Reading<K extends KeyEncoding, V extends ValueEncoding> {
    * At a damaged entry the iteration throws CASKY_CORRUPT, or goes on with `damaged: 'skip'`.
    */
   entries(options?: RangeOptions<K>): IterableIterator<[KeyOut<K>, ValueOut<V>]> {
-    return this.#iterate(options, 'entries', (key, view, position) => [key, this.#valueAt(view, position)])
+    return this.#iterate(options, 'entries', (view, position, keyBytes) => [
+      this.#keyOf(keyBytes),
+      this.#valueAt(view, position, keyBytes),
+    ])
   }
 
   /** As `entries`, keys only: reads no disk, and lists damaged entries too. */
   keys(options?: RangeOptions<K>): IterableIterator<KeyOut<K>> {
-    return this.#iterate(options, 'keys', (key) => key)
+    return this.#iterate(options, 'keys', (_view, _position, keyBytes) => this.#keyOf(keyBytes))
   }
 
   /** As `entries`, values only. */
   values(options?: RangeOptions<K>): IterableIterator<ValueOut<V>> {
-    return this.#iterate(options, 'values', (_key, view, position) => this.#valueAt(view, position))
+    return this.#iterate(options, 'values', (view, position, keyBytes) =>
+      this.#valueAt(view, position, keyBytes),
+    )
   }
 
   [Symbol.iterator](): IterableIterator<[KeyOut<K>, ValueOut<V>]> {
     return this.entries()
   }
 
-  #valueAt(view: OrderedView, position: number): ValueOut<V> {
-    const { kernels, reader } = this.#source()
-    const key = view.keyAt(position)
-    kernels.bytes.set(key, KEY_AT)
-    return this.#values.read(kernels, reader.read(view.placeAt(position), key.length)) as ValueOut<V>
+  #keyOf(keyBytes: number): KeyOut<K> {
+    return this.#keys.read(this.#source().kernels, KEY_AT, keyBytes) as KeyOut<K>
   }
 
+  #valueAt(view: OrderedView, position: number, keyBytes: number): ValueOut<V> {
+    const { kernels, reader } = this.#source()
+    return this.#values.read(kernels, reader.read(view.placeAt(position), keyBytes)) as ValueOut<V>
+  }
+
+  /** `take`: what an entry, whose key stands at KEY_AT, is told as. */
   #iterate<T>(
     options: unknown,
     call: string,
-    take: (key: KeyOut<K>, view: OrderedView, position: number) => T,
+    take: (view: OrderedView, position: number, keyBytes: number) => T,
   ): Generator<T, undefined> {
     const source = this.#source()
     const range = rangeOf(options, this.#keys, call)
@@ -148,14 +156,14 @@ export abstract class Reading<K extends KeyEncoding, V extends ValueEncoding> {
     view: OrderedView,
     skipsDamaged: boolean,
     unpin: Unpin,
-    take: (key: KeyOut<K>, view: OrderedView, position: number) => T,
+    take: (view: OrderedView, position: number, keyBytes: number) => T,
   ): Generator<T, undefined> {
     try {
       for (let position = 0; position < view.length; position++) {
-        this.#source()
+        const { kernels } = this.#source()
         let item: T
         try {
-          item = take(this.#keys.fromBytes(view.keyAt(position).slice()) as KeyOut<K>, view, position)
+          item = take(view, position, view.writeKey(position, kernels.bytes, KEY_AT))
         } catch (error) {
           if (skipsDamaged && error instanceof CaskyError && error.code === 'CASKY_CORRUPT') continue
           throw error

@@ -82,6 +82,7 @@ const FLOORS: string[][] = [
     'encoding',
     'options',
     'range',
+    'sorting',
     'ordered',
     'reading',
     'source',
