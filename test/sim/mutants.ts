@@ -1,7 +1,7 @@
 // Defects to plant. The simulator has to find each of them: one that lives is a fault of the simulator.
 import { MUTANTS_OF_COPIES } from './mutants-of-copies'
 import { MUTANTS_OF_FOLLOWERS } from './mutants-of-followers'
-import { type Mutant, mutant } from './planting'
+import { type Mutant, mutant, rare } from './planting'
 
 export const MUTANTS: Mutant[] = [
   mutant('a put is acknowledged without a sync', 'crash', [
@@ -72,31 +72,40 @@ export const MUTANTS: Mutant[] = [
     '  syncWayTo(host, directory)\n  publishManifest',
     '  publishManifest',
   ]),
-  mutant('a manifest that a killed process left is not made lasting', 'crash', [
-    'src/open.ts',
-    '    catalog.withHandles(() => syncNames(host, directory))\n',
-    '',
-  ]),
+  rare(
+    56,
+    mutant('a manifest that a killed process left is not made lasting', 'crash', [
+      'src/open.ts',
+      '    catalog.withHandles(() => syncNames(host, directory))\n',
+      '',
+    ]),
+  ),
   mutant('what a crash left is served without being made lasting', 'crash', [
     'src/open.ts',
     '    catalog.withHandles(() => secureTail(log, host, catalog))\n',
     '',
   ]),
-  mutant('the uncertified end is synced, and not copied', 'fault', [
-    'src/relog.ts',
-    "tail?.state === 'active' && tail.certifiedBytes < tail.bytes ? tail : undefined",
-    "tail?.state === 'active' && tail.certifiedBytes > tail.bytes ? tail : undefined",
-  ]),
+  rare(
+    6,
+    mutant('the uncertified end is synced, and not copied', 'fault', [
+      'src/relog.ts',
+      "tail?.state === 'active' && tail.certifiedBytes < tail.bytes ? tail : undefined",
+      "tail?.state === 'active' && tail.certifiedBytes > tail.bytes ? tail : undefined",
+    ]),
+  ),
   mutant('the copy of an end is published before it is synced', 'crash', [
     'src/copier.ts',
     '    this.attempt(() => this.host.sync(this.opened()))',
     '',
   ]),
-  mutant('keys go on pointing to where their records were copied from', 'crash', [
-    'src/relog.ts',
-    '  movePlaces(rooms, kernels, { ...tail, bytes }, segment.slot, copied.offsets)\n',
-    '',
-  ]),
+  rare(
+    9,
+    mutant('keys go on pointing to where their records were copied from', 'crash', [
+      'src/relog.ts',
+      '  movePlaces(rooms, kernels, { ...tail, bytes }, segment.slot, copied.offsets)\n',
+      '',
+    ]),
+  ),
   mutant('a short write passes for a whole one', 'fault', [
     'src/io.ts',
     '    done += written',
@@ -158,16 +167,22 @@ export const MUTANTS: Mutant[] = [
     '    this.searchedBytes = 0\n    return certified\n',
     '    this.searchedBytes = 0\n    this.boundary = this.limit\n    return this.limit\n',
   ]),
-  mutant('the certified length is overstated', 'crash', [
-    'src/active.ts',
-    'const { syncedBytes } = this\n    const seed',
-    'const syncedBytes = this.segment.bytes\n    const seed',
-  ]),
-  mutant('a sync vouches for what was written while it ran', 'crash', [
-    'src/active.ts',
-    'Math.max(this.syncedBytes, Math.min(bytes, this.segment.bytes))',
-    'Math.max(this.syncedBytes, Math.max(bytes, this.segment.bytes))',
-  ]),
+  rare(
+    10,
+    mutant('the certified length is overstated', 'crash', [
+      'src/active.ts',
+      'const { syncedBytes } = this\n    const seed',
+      'const syncedBytes = this.segment.bytes\n    const seed',
+    ]),
+  ),
+  rare(
+    9,
+    mutant('a sync vouches for what was written while it ran', 'crash', [
+      'src/active.ts',
+      'Math.max(this.syncedBytes, Math.min(bytes, this.segment.bytes))',
+      'Math.max(this.syncedBytes, Math.max(bytes, this.segment.bytes))',
+    ]),
+  ),
   mutant('the torn tail becomes a part of the segment', 'crash', [
     'src/pass.ts',
     'segment.bytes = decidedBytes ?? replay.torn(endBytes)',
@@ -207,32 +222,44 @@ export const MUTANTS: Mutant[] = [
     'this.nextSequence = lastSequence + 1',
     'this.nextSequence = (rooms.host.nowMs() % 100_000) + lastSequence * 0',
   ]),
-  mutant(
-    'the lock is not taken',
-    'crash',
-    ['src/lock.ts', '    yield* outlastRivals(place, stake.token)\n', ''],
-    ['src/lock.ts', 'if (known !== undefined) throw lockedError(place.store, { ...known })', ''],
+  rare(
+    7,
+    mutant(
+      'the lock is not taken',
+      'crash',
+      ['src/lock.ts', '    yield* outlastRivals(place, stake.token)\n', ''],
+      ['src/lock.ts', 'if (known !== undefined) throw lockedError(place.store, { ...known })', ''],
+    ),
   ),
-  mutant('a failed directory sync after a rename is passed over', 'fault', [
-    'src/manifest.ts',
-    '    host.syncDirectory(directory)\n  } catch (cause) {',
-    '    host.syncDirectory(directory)\n  } catch (cause) {\n    if (Date.now() > 0) return',
-  ]),
+  rare(
+    14,
+    mutant('a failed directory sync after a rename is passed over', 'fault', [
+      'src/manifest.ts',
+      '    host.syncDirectory(directory)\n  } catch (cause) {',
+      '    host.syncDirectory(directory)\n  } catch (cause) {\n    if (Date.now() > 0) return',
+    ]),
+  ),
   mutant('a rename that was done and said to have failed is believed not to be done', 'fault', [
     'src/manifest.ts',
     'if (isStillThere(host, next)) throw ioError',
     'throw ioError',
   ]),
-  mutant('a merge drops deletes while older segments stay', 'merge', [
-    'src/merge/run.ts',
-    'if (this.plan.dropsTombstones) return 0',
-    'return 0',
-  ]),
-  mutant('a merge drops what has expired and hides an older value', 'merge', [
-    'src/merge/run.ts',
-    'return expires ? this.tombstone(keyBytes) : 0',
-    'return 0',
-  ]),
+  rare(
+    8,
+    mutant('a merge drops deletes while older segments stay', 'merge', [
+      'src/merge/run.ts',
+      'if (this.plan.dropsTombstones) return 0',
+      'return 0',
+    ]),
+  ),
+  rare(
+    64,
+    mutant('a merge drops what has expired and hides an older value', 'merge', [
+      'src/merge/run.ts',
+      'return expires ? this.tombstone(keyBytes) : 0',
+      'return 0',
+    ]),
+  ),
   mutant('a merge leaves out what an unsynced write hides', 'merge', [
     'src/merge/run.ts',
     'await this.pace.wait((done) => this.rooms.certify().then(() => done(null), done))',
@@ -263,25 +290,31 @@ export const MUTANTS: Mutant[] = [
     'if ((kind & ROW_VALUE_DAMAGED) !== 0) return FOUND_DAMAGE',
     '',
   ]),
-  mutant('a merge forgets which records are of one batch', 'rot', [
-    'src/merge/run.ts',
-    'words[word + ROW_KIND] = (kind & ~JOINED) | joins | fate',
-    'words[word + ROW_KIND] = (kind & ~JOINED) | fate',
-  ]),
+  rare(
+    15,
+    mutant('a merge forgets which records are of one batch', 'rot', [
+      'src/merge/run.ts',
+      'words[word + ROW_KIND] = (kind & ~JOINED) | joins | fate',
+      'words[word + ROW_KIND] = (kind & ~JOINED) | fate',
+    ]),
+  ),
   mutant('files that are still read from go with a merge', 'merge', [
     'src/replaced.ts',
     'pins.whenFree(() => {',
     ';((run: () => void) => run())(() => {',
   ]),
-  mutant(
-    'what a merge has left nothing of comes back without its manifest',
-    'repair',
-    [
-      'src/merge/output.ts',
-      'const isSealed = records > 0 || lastSequence >= header.firstSequence',
-      'const isSealed = records > 0',
-    ],
-    ['test/sim/cases.ts', 'const MIDWAY = 0.25', 'const MIDWAY = 1'],
+  rare(
+    45,
+    mutant(
+      'what a merge has left nothing of comes back without its manifest',
+      'repair',
+      [
+        'src/merge/output.ts',
+        'const isSealed = records > 0 || lastSequence >= header.firstSequence',
+        'const isSealed = records > 0',
+      ],
+      ['test/sim/cases.ts', 'const MIDWAY = 0.25', 'const MIDWAY = 1'],
+    ),
   ),
   mutant('what a merge buries of a batch no longer ends it', 'rot', [
     'src/merge/run.ts',
@@ -298,16 +331,22 @@ export const MUTANTS: Mutant[] = [
     'await next.run.move(next.merged, () => this.check(undefined))',
     '',
   ]),
-  mutant('a merge removes its inputs before the keys have moved', 'merge', [
-    'src/merge/merger.ts',
-    'await next.run.move(next.merged, () => this.check(undefined))',
-    'for (const { path } of next.segments) this.rooms.host.remove(path)\n        await next.run.move(next.merged, () => this.check(undefined))',
-  ]),
-  mutant('a merge that was given up leaves its output', 'merge', [
-    'src/merge/output.ts',
-    '    this.close()\n    tryRemove(this.host, this.path)',
-    '    this.close()',
-  ]),
+  rare(
+    10,
+    mutant('a merge removes its inputs before the keys have moved', 'merge', [
+      'src/merge/merger.ts',
+      'await next.run.move(next.merged, () => this.check(undefined))',
+      'for (const { path } of next.segments) this.rooms.host.remove(path)\n        await next.run.move(next.merged, () => this.check(undefined))',
+    ]),
+  ),
+  rare(
+    40,
+    mutant('a merge that was given up leaves its output', 'merge', [
+      'src/merge/output.ts',
+      '    this.close()\n    tryRemove(this.host, this.path)',
+      '    this.close()',
+    ]),
+  ),
   mutant('a merge begins where there is no room for it', 'merge', [
     'src/merge/merger.ts',
     'if (free >= needed) return',
@@ -343,11 +382,14 @@ export const MUTANTS: Mutant[] = [
     'const unpin = pins.pin()',
     'const unpin = () => {}',
   ]),
-  mutant('an iterator does not hold what a merge replaces', 'merge', [
-    'src/source.ts',
-    'host.nowMs()), unpin: pins.pin() }',
-    'host.nowMs()), unpin: () => {} }',
-  ]),
+  rare(
+    6,
+    mutant('an iterator does not hold what a merge replaces', 'merge', [
+      'src/source.ts',
+      'host.nowMs()), unpin: pins.pin() }',
+      'host.nowMs()), unpin: () => {} }',
+    ]),
+  ),
   mutant('what was held for a snapshot is never removed', 'merge', [
     'src/pins.ts',
     '      else this.held.delete(epoch)\n      this.runDue()',
