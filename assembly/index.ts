@@ -8,5 +8,6 @@ export { djb2xor, hashKey } from './hash'
 export { scanPrefixes } from './hint'
 export { encodeHeader, encodeRecord, isHeaderValid, verifyRecord } from './record'
 export { describe, find, scan } from './scan'
+export { keyedHash, sipHash } from './siphash'
 
 buildCrcTables()

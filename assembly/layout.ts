@@ -30,6 +30,7 @@ export const SEAL_VALUE_BYTES = 16
 // --- the kernels' memory, in bytes from its start ---
 export const CRC_TABLES_AT = 0x4000 // eight tables of 256 u32
 export const RESULT_AT = 0x8000 // what a kernel returns beside its return value
+export const SECRET_AT = 0x8800 // the store's secret, 16 bytes
 export const FOLD_AT = 0x9000 // what the CRC of a long message strikes out of it
 export const FOLD_BYTES = 0x4000 // so much of the message at a time
 export const FOLDED_AT = 0xe000 // what is left of it
@@ -45,8 +46,9 @@ export const SCAN_AT = 0x18_0000 // the part of a segment that is being scanned
 export const SCAN_BYTES = 0x40_0000
 export const GROUP_TABLE_AT = 0x58_0000 // rows of the commit group that is filling
 export const GROUP_ROWS_MAX = 8739 // as many records as WRITE_BYTES have room for, and one
-export const CACHE_AT = 0x5d_0000 // the block cache, as long as the store's options say
-export const MEMORY_PAGES_MIN = 0x5d // pages of 64 KiB up to CACHE_AT; asconfig.json reserves as many
+export const KEYED_AT = 0x5d_0000 // a key from elsewhere, whose keyed hash is asked for
+export const CACHE_AT = 0x5e_0000 // the block cache, as long as the store's options say
+export const MEMORY_PAGES_MIN = 0x5e // pages of 64 KiB up to CACHE_AT; asconfig.json reserves as many
 
 // --- RESULT_AT as u32 words ---
 export const RESULT_HASH_LOW = 0

@@ -62,6 +62,8 @@ export function discardSegmentFile(host: Host, file: FileHandle, path: string): 
 export class ActiveSegment {
   /** Bytes known to be on disk. */
   syncedBytes = SEGMENT_HEADER_BYTES
+  /** What the last record says of that. */
+  private certifiedBytes = SEGMENT_HEADER_BYTES
   private syncsInFlight = 0
   /** Cuts made, and how many of them a sync has made last: after a power cut what an unsynced one took could be back. */
   private cuts = 0
@@ -200,6 +202,7 @@ export class ActiveSegment {
     const { host, kernels } = this.rooms
     const { bytes, header } = this.segment
     const counted = this.counted(sequence)
+    this.certifiedBytes = this.syncedBytes
     kernels.call.encodeGroup(records, bytes, header.salt, counted, host.nowMs(), this.syncedBytes)
   }
 
@@ -211,6 +214,7 @@ export class ActiveSegment {
     const { kind, keyBytes, valueBytes, expiresAtMs } = head
     const { host, kernels } = this.rooms
     const { syncedBytes } = this
+    this.certifiedBytes = syncedBytes
     const seed = this.seedAt(offset)
     const counted = this.counted(sequence)
     const nowMs = host.nowMs()
@@ -233,6 +237,11 @@ export class ActiveSegment {
     }
   }
 
+  /** So much stands behind what is certified. */
+  get uncertifiedBytes(): number {
+    return this.segment.bytes - this.certifiedBytes
+  }
+
   /** Writes a record that certifies all that is synced by now, so that damage to it can't pass for a torn tail. */
   mark(): void {
     this.writeOwn(KIND_MARKER, 0, MARKER_BYTES)
@@ -240,13 +249,19 @@ export class ActiveSegment {
 
   /** Syncs, then ends the segment with a seal, and syncs that. */
   seal(): void {
-    const { segment } = this
     this.sync()
+    this.writeSeal()
+    this.sync()
+    this.segment.state = 'sealed'
+  }
+
+  /** All before it must be on disk, or a seal would speak of what a power cut has taken. */
+  writeSeal(): void {
+    const { segment } = this
+    invariant(!this.isDirty, 'only what is synced is sealed')
     const at = READ_AT + RECORD_HEADER_BYTES
     encodeSealValue(this.rooms.kernels.view, at, segment.records, segment.bytes, segment.lastSequence)
     this.writeOwn(KIND_SEAL, SEAL_VALUE_BYTES, SEAL_BYTES)
-    this.sync()
-    segment.state = 'sealed'
   }
 
   /** The write buffer may hold the record that wants a rotation, so these are made beside it. */

@@ -4,7 +4,7 @@
 import { CACHE_AT } from '../assembly/layout'
 
 export const CACHE_BLOCK_BYTES = 4096
-const WAYS = 4
+const WAYS = 8
 /** Records are longer, so no two of a block begin within the same. */
 const GRAIN_BYTES = 16
 const GRAINS_PER_WORD = 32

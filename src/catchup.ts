@@ -156,10 +156,11 @@ function sinkFor(
   const { firstSequence, copies } = entry.header
   // The copied end of a log is read like the log: of a key it holds all that was written.
   if (copies?.isFolded !== true || firstSequence > lastKnown) return ledger
+  // Of the last segment before a kill a part may be in one of these, and the end, which was copied first, in another.
   const isOfMerged = ({ segment: slot }: Place): boolean => {
     const former = catalog.at(slot)
-    const first = former.header.firstSequence
-    return gone.has(former) && first >= firstSequence && first <= entry.lastSequence
+    const overlaps = former.lastSequence >= firstSequence && former.header.firstSequence <= entry.lastSequence
+    return gone.has(former) && overlaps
   }
   return new MovedSink(ledger, segment, isOfMerged, lastKnown)
 }

@@ -2,12 +2,13 @@
 // "Checkpoint").
 import { readU64, viewOf, writeU64 } from './bytes'
 import type { Kernels } from './kernels'
-import { TABLES } from './keydir/keydir'
+import { type FoldedTable, TABLES } from './keydir/keydir'
+import { SECRET_BYTES } from './manifest'
 import { magicOf, readPreamble, writePreamble } from './preamble'
 import { STORE_ID_BYTES } from './segment'
 
 const MAGIC = magicOf('CASKYCHK')
-export const CHECKPOINT_HEADER_BYTES = 96
+export const CHECKPOINT_HEADER_BYTES = 112
 const STORE_ID_AT = 16
 const SEGMENTS_AT = 32
 const TABLES_AT = 36
@@ -18,13 +19,16 @@ const BEGIN_BYTES_AT = 56
 const BEGIN_LAST_SEQUENCE_AT = 64
 const ENTRIES_AT = 72
 const PIECES_AT = 80
-const LISTS_CRC_AT = 88
-const CRC_AT = 92
+const SECRET_AT = 88
+const LISTS_CRC_AT = 104
+const CRC_AT = 108
 
 const SEGMENT_BYTES = 48
 const TABLE_BYTES = 24
 const PIECE_BYTES = 8
 const WORD_BYTES = 4
+/** In the word of a table's index: its hashes are keyed ones. */
+const IS_KEYED = 0x8000_0000
 
 /** A segment that a checkpoint speaks of. */
 export interface CoveredSegment {
@@ -41,19 +45,10 @@ export interface CoveredSegment {
   tombstoneBytes: number
 }
 
-/** A table of the keydir: its words stand in the file in the order of this list, heap first, then slots. */
-export interface CheckpointTable {
-  index: number
-  count: number
-  heapWords: number
-  deadWords: number
-  slots: number
-  expiring: number
-}
-
 /** Tables that were written together, and are loaded together, under one CRC. */
 export interface CheckpointPiece {
-  tables: CheckpointTable[]
+  /** Their words stand in the file in the order of this list, of each its heap first, then its slots. */
+  tables: FoldedTable[]
   crc: number
 }
 
@@ -69,6 +64,8 @@ export interface CheckpointBegin {
 
 export interface Checkpoint {
   storeId: Uint8Array
+  /** What keyed hashes are keyed with. */
+  secret: Uint8Array
   begin: CheckpointBegin
   entries: number
   segments: CoveredSegment[]
@@ -84,13 +81,14 @@ export function encodeCheckpoint(
   kernels: Kernels,
   checkpoint: Checkpoint,
 ): { header: Uint8Array; lists: Uint8Array } {
-  const { storeId, begin, entries, segments, pieces } = checkpoint
+  const { storeId, secret, begin, entries, segments, pieces } = checkpoint
   const tables = pieces.reduce((sum, piece) => sum + piece.tables.length, 0)
   const lists = encodeLists(segments, pieces, tables)
   const header = new Uint8Array(CHECKPOINT_HEADER_BYTES)
   const view = viewOf(header)
   writePreamble(kernels, header, MAGIC, CHECKPOINT_HEADER_BYTES)
   header.set(storeId, STORE_ID_AT)
+  header.set(secret, SECRET_AT)
   view.setUint32(SEGMENTS_AT, segments.length, true)
   view.setUint32(TABLES_AT, tables, true)
   writeU64(
@@ -130,8 +128,8 @@ function encodeLists(segments: CoveredSegment[], pieces: CheckpointPiece[], tabl
   }
   for (const { tables, crc } of pieces) {
     words(tables.length, crc)
-    for (const { index, count, heapWords, deadWords, slots, expiring } of tables)
-      words(index, count, heapWords, deadWords, slots, expiring)
+    for (const { index, count, heapWords, deadWords, slots, expiring, isKeyed } of tables)
+      words(isKeyed ? index + IS_KEYED : index, count, heapWords, deadWords, slots, expiring)
   }
   return lists
 }
@@ -165,6 +163,7 @@ export function decodeCheckpoint(
   if (view.getUint32(LISTS_CRC_AT, true) !== kernels.crc(lists)) return 'its lists are damaged'
   const checkpoint: Checkpoint = {
     storeId: header.slice(STORE_ID_AT, STORE_ID_AT + STORE_ID_BYTES),
+    secret: header.slice(SECRET_AT, SECRET_AT + SECRET_BYTES),
     begin: {
       index: view.getUint32(BEGIN_INDEX_AT, true),
       records: view.getUint32(BEGIN_RECORDS_AT, true),
@@ -207,12 +206,14 @@ function decodeLists(
     })
   }
   for (let i = 0; i < pieceCount && at + PIECE_BYTES <= view.byteLength; i++) {
-    const tables: CheckpointTable[] = []
+    const tables: FoldedTable[] = []
     const tableCount = word()
     const crc = word()
     for (let table = 0; table < tableCount && at + TABLE_BYTES <= view.byteLength; table++) {
+      const index = word()
       tables.push({
-        index: word(),
+        index: index & ~IS_KEYED,
+        isKeyed: index >= IS_KEYED,
         count: word(),
         heapWords: word(),
         deadWords: word(),

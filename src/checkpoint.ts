@@ -8,7 +8,6 @@ import {
   CHECKPOINT_HEADER_BYTES,
   type CheckpointBegin,
   type CheckpointPiece,
-  type CheckpointTable,
   type CoveredSegment,
   encodeCheckpoint,
 } from './checkpoint-file'
@@ -17,7 +16,7 @@ import type { Health } from './health'
 import type { FileHandle, Host } from './host/host'
 import { tryRemove, writeFully } from './io'
 import type { Kernels } from './kernels'
-import { TABLES } from './keydir/keydir'
+import { type FoldedTable, TABLES } from './keydir/keydir'
 import type { Ledger } from './ledger'
 import type { Manifest } from './manifest'
 
@@ -33,7 +32,7 @@ export interface CheckpointRooms {
   catalog: Catalog
   ledger: Ledger
   health: Health
-  manifest: Pick<Manifest, 'storeId'>
+  manifest: Pick<Manifest, 'storeId' | 'secret'>
   /** Whether the last segment is the one that this process writes to: then syncing the log vouches for its end. */
   isWriting: () => boolean
 }
@@ -121,7 +120,7 @@ class CheckpointWriter {
   private readonly beginTombstoneBytes: number
   private readonly pieces: CheckpointPiece[] = []
   /** Those that wait in `words`. */
-  private tables: CheckpointTable[] = []
+  private tables: FoldedTable[] = []
   private liveBytes: Float64Array
   private indexes: Int32Array | undefined
   private words = new Uint32Array(2 * STEP_WORDS)
@@ -229,8 +228,15 @@ class CheckpointWriter {
     )
     return () => {
       const { host, kernels, catalog, manifest } = rooms
-      const { storeId } = manifest
-      const { header, lists } = encodeCheckpoint(kernels, { storeId, begin, entries, segments, pieces })
+      const { storeId, secret } = manifest
+      const { header, lists } = encodeCheckpoint(kernels, {
+        storeId,
+        secret,
+        begin,
+        entries,
+        segments,
+        pieces,
+      })
       this.write(lists, this.position)
       this.write(header, 0)
       this.close()

@@ -1,5 +1,5 @@
 // Between what callers hold and the bytes that are stored.
-import { Buffer } from 'node:buffer'
+import { Buffer, isUtf8 } from 'node:buffer'
 import { KEY_BYTES_MAX, VALUE_BYTES_MAX } from '../assembly/layout'
 import { asBytes } from './bytes'
 import { CaskyError } from './errors'
@@ -47,7 +47,6 @@ const LONE_SURROGATE = -1
 const REPLACEMENT = '\ufffd'
 
 const encoder = new TextEncoder()
-const strictDecoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 function keyError(message: string, got: unknown, expected?: unknown): CaskyError {
   return new CaskyError('CASKY_INVALID_KEY', message, { expected, got })
@@ -74,6 +73,14 @@ function writeText(kernels: Kernels, text: string, at: number, bytesMax: number)
   const written = kernels.writeText(text, at, Math.min(length * 3, bytesMax + 3))
   // One byte a character: it is ASCII.
   return written === length || text.isWellFormed() ? written : LONE_SURROGATE
+}
+
+/** The text of what stands there; undefined where that is not UTF-8. Throws where no string is as long. */
+function readText(from: Buffer, at: number, bytes: number): string | undefined {
+  const text = from.toString('utf8', at, at + bytes)
+  // Where bytes are no UTF-8 the decoder puts this character: it was there before if it is encoded as it was.
+  if (!text.includes(REPLACEMENT) || isUtf8(from.subarray(at, at + bytes))) return text
+  return undefined
 }
 
 function loneSurrogate(what: string): string {
@@ -135,28 +142,22 @@ export class KeyCodec {
 
   /** The key that stands at `at`, as the caller's own. */
   read(kernels: Kernels, at: number, keyBytes: number): string | Uint8Array {
-    if (this.encoding === 'utf8') {
-      const text = kernels.text.toString('utf8', at, at + keyBytes)
-      // Where bytes are no UTF-8 the decoder puts this character; the strict one tells whether it was there before.
-      if (!text.includes(REPLACEMENT)) return text
-    }
-    return this.fromBytes(kernels.bytes.slice(at, at + keyBytes))
+    if (this.encoding === 'bytes') return kernels.copyOut(at, keyBytes)
+    return this.text(kernels.text, at, keyBytes)
   }
 
   fromBytes(bytes: Uint8Array): string | Uint8Array {
-    if (this.encoding === 'bytes') return bytes
-    try {
-      return strictDecoder.decode(bytes)
-    } catch (cause) {
-      throw new CaskyError(
-        'CASKY_INVALID_KEY',
-        "a key in the store is not UTF-8; open it with keyEncoding: 'bytes'",
-        {
-          key: bytes,
-          cause,
-        },
-      )
-    }
+    return this.encoding === 'bytes' ? bytes : this.text(bufferOf(bytes), 0, bytes.length)
+  }
+
+  private text(from: Buffer, at: number, keyBytes: number): string {
+    const text = readText(from, at, keyBytes)
+    if (text !== undefined) return text
+    throw new CaskyError(
+      'CASKY_INVALID_KEY',
+      "a key in the store is not UTF-8; open it with keyEncoding: 'bytes'",
+      { key: new Uint8Array(from.subarray(at, at + keyBytes)) },
+    )
   }
 }
 
@@ -255,7 +256,7 @@ export class ValueEncoder {
   read(kernels: Kernels, ref: ValueRef): unknown {
     const { encoding } = this
     if (encoding === 'utf8') return this.readText(kernels, ref)
-    if (encoding === 'bytes') return ref.large ?? kernels.bytes.slice(ref.at, ref.at + ref.bytes)
+    if (encoding === 'bytes') return ref.large ?? kernels.copyOut(ref.at, ref.bytes)
     try {
       if (encoding === 'json') return JSON.parse(this.readText(kernels, ref))
       return encoding.decode(ref.large ?? kernels.bytes.slice(ref.at, ref.at + ref.bytes))
@@ -270,29 +271,10 @@ export class ValueEncoder {
     }
   }
 
-  private readText(kernels: Kernels, ref: ValueRef): string {
-    const { large } = ref
-    const text = this.toText(
-      large === undefined ? kernels.text : bufferOf(large),
-      large === undefined ? ref.at : 0,
-      ref.bytes,
-    )
-    // Where bytes are no UTF-8 the decoder puts this character; the strict one tells whether it was there before.
-    if (!text.includes(REPLACEMENT)) return text
+  private readText(kernels: Kernels, { large, at, bytes }: ValueRef): string {
+    let text: string | undefined
     try {
-      return strictDecoder.decode(large ?? kernels.bytes.subarray(ref.at, ref.at + ref.bytes))
-    } catch (cause) {
-      throw valueError(
-        "the stored value is not UTF-8; open the store with valueEncoding: 'bytes'",
-        undefined,
-        cause,
-      )
-    }
-  }
-
-  private toText(from: Buffer, at: number, bytes: number): string {
-    try {
-      return from.toString('utf8', at, at + bytes)
+      text = large === undefined ? readText(kernels.text, at, bytes) : readText(bufferOf(large), 0, bytes)
     } catch (cause) {
       throw valueError(
         `the stored value is too long for a string (${bytes} bytes); open the store with valueEncoding: 'bytes'`,
@@ -300,6 +282,8 @@ export class ValueEncoder {
         cause,
       )
     }
+    if (text !== undefined) return text
+    throw valueError("the stored value is not UTF-8; open the store with valueEncoding: 'bytes'", undefined)
   }
 }
 

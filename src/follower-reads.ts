@@ -73,8 +73,8 @@ export class FollowerReads {
   /** From now on the keydir changes, and reads see what it was. */
   freeze(): void {
     if (this.frozen !== undefined) return
-    const { host, ledger, lookup, pins } = this.rooms
-    const overlay = new Overlay()
+    const { host, kernels, ledger, lookup, pins } = this.rooms
+    const overlay = new Overlay(kernels.keyedHash)
     const size = lookup.sizeAt(host.nowMs())
     const { hasExpiring } = ledger.keydir
     ledger.hold(overlay)

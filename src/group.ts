@@ -1,5 +1,8 @@
 // A commit group: what one write call takes to the segment, and the one promise that its writes share.
 
+/** When a write is acknowledged. See docs/DURABILITY.md. */
+export type SyncMode = 'always' | 'never' | { everyMs: number }
+
 export class Group {
   private isSettled = false
   private isShared = false

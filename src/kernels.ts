@@ -2,6 +2,7 @@
 import { Buffer } from 'node:buffer'
 import * as zlib from 'node:zlib'
 import {
+  KEYED_AT,
   MEMORY_PAGES_MIN,
   READ_AT,
   READ_BYTES,
@@ -15,10 +16,12 @@ import {
   RESULT_STOP,
   ROW_EXPIRES_HIGH,
   ROW_EXPIRES_LOW,
+  SECRET_AT,
 } from '../assembly/layout'
 import { TWO_32 } from './bytes'
 import { CaskyError } from './errors'
 import { KERNELS_BASE64 } from './kernels.wasm'
+import { Pool } from './pool'
 
 const PAGE_BYTES = 0x1_0000
 const RESULT = RESULT_AT / 4
@@ -38,6 +41,8 @@ export interface KernelCalls {
   ): number
   crc32(seed: number, at: number, bytes: number): number
   djb2xor(at: number, bytes: number): bigint
+  sipHash(at: number, bytes: number): bigint
+  keyedHash(at: number, bytes: number): number
   hashGroup(from: number, to: number): void
   hashKey(at: number, bytes: number): void
   encodeGroup(
@@ -124,6 +129,7 @@ export class Kernels {
   readonly view: DataView
   /** The same memory, for turning its bytes into strings. */
   readonly text: Buffer
+  private readonly pool = new Pool()
 
   /**
    * Reserves the memory once, cache included; it never grows afterwards, since that would detach every view on it.
@@ -140,6 +146,18 @@ export class Kernels {
     this.text = Buffer.from(memory.buffer)
   }
 
+  /** What the keyed hash is keyed with: the store's, of 16 bytes; zeros until then. */
+  keepSecret(secret: Uint8Array): void {
+    this.bytes.set(secret, SECRET_AT)
+  }
+
+  /** 24 bits of the keyed hash of a key, wherever it stands. */
+  readonly keyedHash = (source: Uint8Array, at: number, keyBytes: number): number => {
+    if (source === this.bytes) return this.call.keyedHash(at, keyBytes)
+    this.bytes.set(source.subarray(at, at + keyBytes), KEYED_AT)
+    return this.call.keyedHash(KEYED_AT, keyBytes)
+  }
+
   get hashLow(): number {
     return this.words[RESULT + RESULT_HASH_LOW]
   }
@@ -151,6 +169,11 @@ export class Kernels {
   /** When the record of the row that begins at `word` expires. */
   expiryOfRow(word: number): number {
     return this.words[word + ROW_EXPIRES_LOW] + this.words[word + ROW_EXPIRES_HIGH] * TWO_32
+  }
+
+  /** Bytes of the memory as the caller's own. */
+  copyOut(at: number, bytes: number): Uint8Array {
+    return this.pool.copy(this.bytes, this.words, at, bytes)
   }
 
   /** What the last scan left: how far it came, why it stopped, what it learnt. */

@@ -13,7 +13,7 @@ import { recordBytes } from './segment'
 const TOUCH_AT_ONCE = 64
 
 export class Ledger {
-  readonly keydir = new Keydir()
+  readonly keydir: Keydir
   /** Of the snapshots that are kept: they are told before a key changes. How many hold each of them. */
   private readonly overlays = new Map<Overlay, number>()
   /** How many groups of writes it has taken. */
@@ -22,7 +22,12 @@ export class Ledger {
   swept = 0
   private touched = 0
 
-  constructor(private readonly catalog: Catalog) {}
+  constructor(
+    kernels: Kernels,
+    private readonly catalog: Catalog,
+  ) {
+    this.keydir = new Keydir(kernels.keyedHash)
+  }
 
   put(
     hashLow: number,

@@ -2,6 +2,7 @@
 // closed, and reading it, changes nothing; it is sealed when it is full or the store closes, and never written to again.
 import { ActiveSegment, createSegmentFile, discardSegmentFile, type RecordHead } from './active'
 import type { Catalog, Segment } from './catalog'
+import { Ending } from './ending'
 import { CaskyError, invariant, ioError } from './errors'
 import { join, segmentName } from './files'
 import type { Health } from './health'
@@ -29,6 +30,9 @@ export interface LogRooms {
 
 export class Log {
   private active: ActiveSegment | undefined
+  private ending: Ending | undefined
+  /** The last segment that was ended here; the manifest may not know of it yet. */
+  private ended: Segment | undefined
   /** Of the syncs of all that was written to since the store was opened. */
   readonly syncTimes = new TimeHistogram()
   /** The next write's sequence number. */
@@ -43,15 +47,36 @@ export class Log {
     this.nextSequence = lastSequence + 1
   }
 
-  /** The active segment; makes one where there is none. A failure leaves everything as it was. */
-  segment(): Segment {
-    this.active ??= this.rooms.catalog.withHandles(() => this.start())
+  /**
+   * The active segment; makes one where there is none, whose first record will have the number `firstSequence`. A
+   * failure leaves everything as it was.
+   */
+  segment(firstSequence: number): Segment {
+    this.finishEnding()
+    this.active ??= this.rooms.catalog.withHandles(() => this.start(firstSequence))
     return this.active.segment
   }
 
+  /** What was written last is in this one. */
+  get written(): Segment {
+    return this.current().segment
+  }
+
   private current(): ActiveSegment {
+    this.finishEnding()
     invariant(this.active !== undefined, 'a write has an active segment')
     return this.active
+  }
+
+  /** The segment is being sealed: who can wait before writing does, and else it is finished on the thread. */
+  get isEnding(): boolean {
+    return this.ending !== undefined
+  }
+
+  private finishEnding(): void {
+    if (this.ending === undefined) return
+    this.ending.finish()
+    if (this.rooms.health.poisoned !== undefined) throw this.rooms.health.poisoned
   }
 
   get writtenBytes(): number {
@@ -60,6 +85,11 @@ export class Log {
 
   get isDirty(): boolean {
     return this.active?.isDirty ?? false
+  }
+
+  /** So much would be copied if the process was killed now. */
+  get uncertifiedBytes(): number {
+    return this.active?.uncertifiedBytes ?? 0
   }
 
   isWritingTo(segment: Segment): boolean {
@@ -76,14 +106,14 @@ export class Log {
     )
   }
 
-  private nextHeader(previous: Segment | undefined): SegmentHeader {
+  private nextHeader(previous: Segment | undefined, firstSequence: number): SegmentHeader {
     const { host, publisher } = this.rooms
     return {
       storeId: publisher.manifest.storeId,
       id: publisher.freeSegmentId,
       salt: new DataView(host.random(4).buffer).getUint32(0),
       createdAtMs: host.nowMs(),
-      firstSequence: this.nextSequence,
+      firstSequence,
       previous: {
         id: previous?.header.id ?? 0,
         bytes: previous?.bytes ?? 0,
@@ -100,16 +130,18 @@ export class Log {
     if (tail === undefined) return
     publisher.checkPlace()
     const copies = { generation: publisher.manifest.generation, segmentId: tail.header.id }
-    relog(this.rooms, tail, { ...this.nextHeader(tail), copies }, (next) => publisher.publish(next))
+    relog(this.rooms, tail, { ...this.nextHeader(tail, this.nextSequence), copies }, (next) =>
+      publisher.publish(next),
+    )
   }
 
-  private start(): ActiveSegment {
+  private start(firstSequence: number): ActiveSegment {
     const { host, catalog, publisher } = this.rooms
     publisher.checkPlace()
     this.checkSequence()
     this.secureTail()
     const previous = catalog.segments.at(-1)
-    const header = this.nextHeader(previous)
+    const header = this.nextHeader(previous, firstSequence)
     const path = join(catalog.directory, segmentName(header.id))
     const file = createSegmentFile(this.rooms, { path, header })
     const formerState = previous?.state
@@ -119,7 +151,7 @@ export class Log {
       syncFile = this.openAgain(path)
       // What a recovery left active ends here, at the length that it decided.
       if (previous?.state === 'active') previous.state = 'closed'
-      const lastSequence = this.nextSequence - 1
+      const lastSequence = firstSequence - 1
       segment = catalog.add({ header, state: 'active', bytes: 0, records: 0, lastSequence })
       // The name must last before the manifest counts on it.
       syncNames(host, catalog.directory)
@@ -159,11 +191,20 @@ export class Log {
 
   /** On return everything written is on disk. */
   sync(): void {
+    this.finishEnding()
     this.active?.sync()
   }
 
   syncLater(done: (error: CaskyError | undefined) => void): void {
-    this.current().syncLater(done)
+    const { host } = this.rooms
+    try {
+      this.finishEnding()
+    } catch (error) {
+      host.soon(() => done(error as CaskyError))
+      return
+    }
+    if (this.active === undefined) host.soon(() => done(undefined))
+    else this.active.syncLater(done)
   }
 
   seedAt(offset: number): number {
@@ -203,17 +244,19 @@ export class Log {
 
   /** Certifies what is synced; a segment that holds no write has nothing to certify. */
   mark(): void {
+    this.finishEnding()
     const { active } = this
     if (active !== undefined && active.segment.records > 0) active.mark()
   }
 
   /** Syncs and seals the active segment and starts the next. A failure leaves the old one active and unsealed. */
   rotate(): void {
-    const former = this.current()
-    if (former.segment.records === 0) return
+    this.finishEnding()
+    const former = this.active
+    if (former === undefined || former.segment.records === 0) return
     former.seal()
     try {
-      this.active = this.rooms.catalog.withHandles(() => this.start())
+      this.active = this.rooms.catalog.withHandles(() => this.start(this.nextSequence))
     } catch (error) {
       if (this.rooms.health.poisoned === undefined) former.unseal()
       throw error
@@ -228,69 +271,76 @@ export class Log {
    * them.
    */
   close(cutsUnsynced: boolean): void {
-    const { active } = this
-    if (active === undefined) return
     const wasPoisoned = this.rooms.health.poisoned !== undefined
     try {
-      if (!wasPoisoned) this.end(active)
-      else if (cutsUnsynced) active.cutBack(active.syncedBytes)
+      if (!wasPoisoned) {
+        this.finishEnding()
+        this.endNow()
+      } else if (cutsUnsynced && this.active !== undefined) this.active.cutBack(this.active.syncedBytes)
     } catch (error) {
       // A store that was poisoned before has said so.
       if (!wasPoisoned) throw error
     } finally {
+      this.active?.release()
       this.active = undefined
-      active.release()
     }
-  }
-
-  private republish(): void {
-    const { catalog, publisher } = this.rooms
-    catalog.withHandles(() => publisher.publish(publisher.manifest.nextSegmentId))
   }
 
   /**
-   * Ends the segment that is written to, so that a merge may take it; the next write begins another. One that holds no
-   * write stays. A failure leaves it active.
+   * Syncs and seals the segment that is written to, off the thread, so that a merge may take it; the next write begins
+   * another. One that holds no write stays. `done` comes later; with an error the segment stays active.
    */
-  endSegment(): void {
-    const { active } = this
-    if (active === undefined) {
-      this.endRecovered()
+  endLater(done: (error: CaskyError | undefined) => void): void {
+    const { active, rooms } = this
+    invariant(this.ending === undefined, 'one end at a time')
+    if (active === undefined || active.segment.records === 0) {
+      rooms.host.soon(() => done(undefined))
       return
     }
-    if (active.segment.records === 0) return
-    active.seal()
-    try {
-      this.republish()
-    } catch (error) {
-      if (this.rooms.health.poisoned === undefined) active.unseal()
-      throw error
+    const onOver = (error: CaskyError | undefined): void => {
+      this.ending = undefined
+      if (error !== undefined) return
+      this.ended = active.segment
+      this.active = undefined
+      active.release()
     }
-    this.active = undefined
-    active.release()
+    this.ending = new Ending(active, rooms.health, onOver, done)
   }
 
-  /** Ends what a recovery left active, at the length that it decided. */
-  private endRecovered(): void {
-    const { catalog, health } = this.rooms
-    this.secureTail()
-    const tail = catalog.segments.at(-1)
-    if (tail?.state !== 'active') return
-    tail.state = 'closed'
-    try {
-      this.republish()
-    } catch (error) {
-      if (health.poisoned === undefined) tail.state = 'active'
-      throw error
+  /**
+   * Has the manifest name as ended what has ended: what `endLater` sealed, and what a recovery left active, at the length
+   * that it decided. Resolves once that is on disk.
+   */
+  async publishEnd(check: () => void): Promise<void> {
+    const { catalog, publisher } = this.rooms
+    if (this.active === undefined) {
+      this.secureTail()
+      const tail = catalog.segments.at(-1)
+      if (tail?.state === 'active') {
+        tail.state = 'closed'
+        this.ended = tail
+      }
     }
+    if (this.hasUnnamedEnd) await publisher.publishLater(check)
   }
 
-  private end(active: ActiveSegment): void {
-    active.sync()
+  private get hasUnnamedEnd(): boolean {
+    const { catalog, publisher } = this.rooms
+    const isLast = this.ended !== undefined && this.ended === catalog.segments.at(-1)
+    return isLast && publisher.manifest.segments.at(-1)?.state === 'active'
+  }
+
+  private endNow(): void {
+    const { active } = this
+    const { catalog, publisher } = this.rooms
+    active?.sync()
     try {
-      if (active.segment.records > 0) active.seal()
-      else active.segment.state = 'closed'
-      this.republish()
+      if (active !== undefined) {
+        if (active.segment.records > 0) active.seal()
+        else active.segment.state = 'closed'
+        this.ended = active.segment
+      }
+      if (this.hasUnnamedEnd) catalog.withHandles(() => publisher.publish(publisher.manifest.nextSegmentId))
     } catch (error) {
       // Without room for the seal all data is on disk still: the next open reads the segment instead.
       if ((error as CaskyError).code !== 'CASKY_NO_SPACE') throw error

@@ -25,6 +25,8 @@ import { recordBytes } from './segment'
 const ROWS = GROUP_TABLE_AT / 4
 const SLOTS = 16_384
 const SLOT_MASK = SLOTS - 1
+/** At little more than half full no search comes as far, unless keys were made to meet. */
+const WALKED_MAX = 128
 
 export class Memtable {
   private readonly slots = new Uint16Array(SLOTS)
@@ -32,6 +34,9 @@ export class Memtable {
   /** So many of the records have their hashes, and can be found. */
   private hashed = 0
   private indexed = 0
+  /** A search has cost too much; whether keys are placed by the keyed hash since. */
+  private isStrained = false
+  private isKeyed = false
 
   constructor(private readonly kernels: Kernels) {}
 
@@ -56,29 +61,46 @@ export class Memtable {
 
   private index(): void {
     this.hash()
-    const { slots } = this
     const { bytes } = this.kernels
     for (; this.indexed < this.count; this.indexed++) {
       const index = this.indexed
       const low = this.hashLowOf(index)
-      const high = this.hashHighOf(index)
-      let slot = low & SLOT_MASK
-      for (; slots[slot] !== 0; slot = (slot + 1) & SLOT_MASK) {
-        if (this.isKey(slots[slot] - 1, low, high, bytes, this.keyAt(index), this.keyBytes(index))) break
-      }
-      slots[slot] = index + 1
+      const slot = this.slotOf(low, this.hashHighOf(index), bytes, this.keyAt(index), this.keyBytes(index))
+      this.slots[slot] = index + 1
     }
+  }
+
+  /** The slot that the key stands in, or would. */
+  private slotOf(
+    hashLow: number,
+    hashHigh: number,
+    source: Uint8Array,
+    at: number,
+    keyBytes: number,
+  ): number {
+    const { slots } = this
+    const home = (this.isKeyed ? this.kernels.keyedHash(source, at, keyBytes) : hashLow) & SLOT_MASK
+    let slot = home
+    while (slots[slot] !== 0 && !this.isKey(slots[slot] - 1, hashLow, hashHigh, source, at, keyBytes)) {
+      slot = (slot + 1) & SLOT_MASK
+    }
+    if (((slot - home) & SLOT_MASK) > WALKED_MAX) this.isStrained = true
+    return slot
   }
 
   /** The newest record of the key, or -1. */
   find(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): number {
     if (this.indexed < this.count) this.index()
-    const { slots } = this
-    for (let slot = hashLow & SLOT_MASK; slots[slot] !== 0; slot = (slot + 1) & SLOT_MASK) {
-      const index = slots[slot] - 1
-      if (this.isKey(index, hashLow, hashHigh, source, at, keyBytes)) return index
-    }
-    return -1
+    if (this.isStrained && !this.isKeyed) this.rekey()
+    return this.slots[this.slotOf(hashLow, hashHigh, source, at, keyBytes)] - 1
+  }
+
+  /** Places all of them by a keyed hash, until the group is written. */
+  private rekey(): void {
+    this.slots.fill(0)
+    this.indexed = 0
+    this.isKeyed = true
+    this.index()
   }
 
   private isKey(
@@ -149,7 +171,7 @@ export class Memtable {
 
   clear(): void {
     const { slots } = this
-    if (this.indexed * 8 > SLOTS) {
+    if (this.isKeyed || this.indexed * 8 > SLOTS) {
       slots.fill(0)
     } else {
       for (let i = 0; i < this.indexed; i++) {
@@ -162,5 +184,7 @@ export class Memtable {
     this.count = 0
     this.hashed = 0
     this.indexed = 0
+    this.isStrained = false
+    this.isKeyed = false
   }
 }

@@ -234,7 +234,7 @@ function* openRooms(
   const kernels = new Kernels(settings.cacheBytes)
   const catalog = new Catalog(host, directory)
   const health = new Health()
-  const ledger = new Ledger(catalog)
+  const ledger = new Ledger(kernels, catalog)
   const pins = new Pins()
   const replaced = new Replaced({ catalog, cache, pins })
   // What a merge would keep waiting: reads, and groups of writes.
@@ -246,10 +246,13 @@ function* openRooms(
     // Looked at again under the lock: another process may have been first.
     if (found !== undefined && settings.errorIfExists) throw exists(directory)
     const manifest = found ?? create(host, kernels, directory, lock)
-    const isOfAnother = lock === undefined
+    kernels.keepSecret(manifest.secret)
     if (strangers !== undefined) catalog.besideWriter(strangers)
     const lengthOf = (segment: Segment, file: FileHandle) => durableBytes({ host, kernels }, segment, file)
-    const recovery = yield* recover({ ...rooms, lengthOf: isOfAnother ? lengthOf : undefined }, manifest)
+    const recovery = yield* recover(
+      { ...rooms, lengthOf: lock === undefined ? lengthOf : undefined },
+      manifest,
+    )
     if (lock === undefined) {
       catalog.withHandles(() => reportUnnamed(host, kernels, directory, manifest, health))
     }

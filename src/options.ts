@@ -3,11 +3,11 @@ import type { BackupCall, BackupProgress } from './backup/backup'
 import type { RestoreCall, RestoreProgress } from './backup/restore'
 import type { KeyEncoding, ValueEncoding } from './encoding'
 import { CaskyError } from './errors'
+import type { SyncMode } from './group'
 import type { MergeProgress } from './merge/merger'
 import { MERGE_DEFAULTS, type MergePolicy, type MergeSettings } from './merge/policy'
 import type { OpenProgress } from './recovery'
 import { describe, guess } from './wording'
-import type { SyncMode } from './writer'
 
 export interface OpenOptions<K extends KeyEncoding = KeyEncoding, V extends ValueEncoding = ValueEncoding> {
   /**
@@ -43,7 +43,7 @@ export interface OpenOptions<K extends KeyEncoding = KeyEncoding, V extends Valu
    * `merge()` is called.
    */
   merge?: MergePolicy | false
-  /** Memory for recently read blocks, used as reads come. 0 (none) to 2 GiB, in bytes; default 64 MiB. */
+  /** Memory for recently read blocks, used as reads come: in whole 32 KiB; 0 (none) to 2 GiB, in bytes; default 64 MiB. */
   cacheBytes?: number
   /** Called with how far opening has come. */
   onProgress?: (progress: OpenProgress) => void

@@ -1,13 +1,17 @@
 // What a snapshot remembers: of each key that was changed since, where its newest record lay then. So a snapshot costs
 // nothing when it is taken, and as much as what changes while it is kept.
-import { emptyPlace, Keydir, type Place } from './keydir/keydir'
+import { emptyPlace, Keydir, type KeyedHash, type Place } from './keydir/keydir'
 
 /** Higher than any segment's slot: the key was not there. */
 const ABSENT_SLOT = 0xff_ffff
 
 export class Overlay {
-  private readonly before = new Keydir()
+  private readonly before: Keydir
   private readonly absent: Place = { ...emptyPlace(), segment: ABSENT_SLOT }
+
+  constructor(keyedHash: KeyedHash) {
+    this.before = new Keydir(keyedHash)
+  }
 
   /** The key is about to change; `place`: where it is now, undefined where it is absent. The first time counts. */
   note(

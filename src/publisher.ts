@@ -1,6 +1,6 @@
 // Changes what the manifest names. A change is made on disk first, and in memory once it is the truth.
 import type { Catalog, Segment } from './catalog'
-import { CaskyError, ioError, systemCode } from './errors'
+import { CaskyError, invariant, ioError, systemCode } from './errors'
 import { SEGMENT_ID_MAX } from './files'
 import type { Health } from './health'
 import type { Host } from './host/host'
@@ -112,11 +112,39 @@ export class Publisher {
     check: () => void,
     onRenamed: () => void,
   ): Promise<Segment> {
+    const { catalog } = this.rooms
+    let merged: Segment | undefined
+    await this.writeLater(
+      () => catalog.entriesWith(run, entry),
+      check,
+      () => {
+        merged = catalog.replace(run, entry)
+        onRenamed()
+      },
+    )
+    invariant(merged !== undefined, 'what was renamed is in force')
+    return merged
+  }
+
+  /** As `publish`, without holding up the event loop; `check` as in `replaceLater`. */
+  async publishLater(check: () => void): Promise<void> {
+    await this.writeLater(
+      () => this.rooms.catalog.entries(),
+      check,
+      () => {},
+    )
+  }
+
+  private async writeLater(
+    entries: () => ManifestEntry[],
+    check: () => void,
+    onRenamed: () => void,
+  ): Promise<void> {
     const { host, kernels, catalog, health, manifest } = this.rooms
     for (;;) {
       const attempt = ++this.begun
       this.checkPlace()
-      const next = this.next(catalog.entriesWith(run, entry), manifest.nextSegmentId)
+      const next = this.next(entries(), manifest.nextSegmentId)
       const file = writeNext(host, kernels, catalog.directory, next)
       this.writing = () => discardNext(host, catalog.directory)
       let failure: unknown
@@ -147,7 +175,6 @@ export class Publisher {
       Object.assign(manifest, next)
       break
     }
-    const merged = catalog.replace(run, entry)
     onRenamed()
     await new Promise<void>((resolve, reject) => {
       host.syncDirectoryLater(catalog.directory, (cause) => {
@@ -155,7 +182,6 @@ export class Publisher {
         else reject(this.noted(unknownManifest(catalog.directory, cause)))
       })
     })
-    return merged
   }
 
   /** Takes back a manifest that is being written: nobody will rename it. */

@@ -62,7 +62,11 @@ export abstract class Reading<K extends KeyEncoding, V extends ValueEncoding> {
     }
   }
 
-  /** The value of `key`, or undefined. Verified; throws CASKY_CORRUPT, with file, offset and key, where it is damaged. */
+  /**
+   * The value of `key`, or undefined. Verified; throws CASKY_CORRUPT, with file, offset and key, where it is damaged.
+   * Bytes are the caller's own. Up to 1,024 of them may share their ArrayBuffer with other values, as those of Node's
+   * Buffers do: `value.slice()` has one for itself.
+   */
   get(key: KeyIn<K>): ValueOut<V> | undefined {
     const { kernels, lookup } = this.#source()
     const ref = lookup.read(this.#keys.write(kernels, key, KEY_AT))

@@ -17,10 +17,11 @@ export function* rebuildCaches(host: Host, directory: string): Generator<SurveyP
   const kernels = new Kernels()
   const catalog = new Catalog(host, directory)
   const health = new Health()
-  const ledger = new Ledger(catalog)
+  const ledger = new Ledger(kernels, catalog)
   try {
     const manifest = readManifest(host, kernels, directory)
     if (manifest === undefined) return
+    kernels.keepSecret(manifest.secret)
     const rooms = { host, kernels, catalog, health, ledger, manifest, isWriting: () => true }
     const { withoutHint } = yield* recover(rooms, manifest)
     removeStaleCaches(host, catalog)

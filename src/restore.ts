@@ -97,8 +97,9 @@ function lastBytes({ segments }: Checkpoint): number {
 }
 
 /** What keeps a checkpoint from being one of the log that the manifest names: it must be of that, or of how it began. */
-function misfitOf({ storeId, segments, begin }: Checkpoint, manifest: Manifest): string | undefined {
+function misfitOf({ storeId, secret, segments, begin }: Checkpoint, manifest: Manifest): string | undefined {
   if (!isEqual(storeId, manifest.storeId)) return 'it belongs to another store'
+  if (!isEqual(secret, manifest.secret)) return 'it is older than a repair'
   if (segments.length > manifest.segments.length) return 'the manifest names fewer segments'
   const last = segments.length - 1
   for (const [i, covered] of segments.entries()) {

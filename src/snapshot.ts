@@ -76,7 +76,7 @@ export function snapshotOf<K extends KeyEncoding, V extends ValueEncoding>(
   const { host, kernels, ledger, pins, reader, snapshots } = rooms
   const nowMs = host.nowMs()
   const size = (seen ?? rooms.lookup).sizeAt(nowMs)
-  const overlay = seen?.overlay ?? new Overlay()
+  const overlay = seen?.overlay ?? new Overlay(kernels.keyedHash)
   const unpin = pins.pin()
   ledger.hold(overlay)
   const hold: Hold = {

@@ -3,8 +3,9 @@
 // next one fills.
 import { WRITE_AT, WRITE_BYTES } from '../assembly/layout'
 import { CaskyError, invariant } from './errors'
-import { Group } from './group'
+import { Group, type SyncMode } from './group'
 import type { Health } from './health'
+import { Heartbeat } from './heartbeat'
 import type { Host } from './host/host'
 import type { Kernels } from './kernels'
 import { emptyPlace } from './keydir/keydir'
@@ -12,15 +13,10 @@ import type { Ledger } from './ledger'
 import type { Log } from './log'
 import { Memtable } from './memtable'
 import { type RawRecord, rawBytes, writePieces } from './oversize'
-import { recordBytes } from './segment'
-
-/** When a write is acknowledged. See docs/DURABILITY.md. */
-export type SyncMode = 'always' | 'never' | { everyMs: number }
+import { recordBytes, SEGMENT_HEADER_BYTES } from './segment'
 
 /** To fill a group takes about as long as to sync it from here on. */
 const EARLY_BYTES = 0x1_0000
-/** After so long without a write, a marker certifies the last group. */
-const IDLE_MS = 100
 
 export interface WriterRooms {
   host: Host
@@ -54,14 +50,18 @@ export class Writer {
   private isSyncing = false
   private isCommitDue = false
   private isClosed = false
-  private isMarked = true
-  private lastCommitMs = 0
-  private cancelTimer: (() => void) | undefined
+  private readonly heartbeat: Heartbeat
 
   constructor(private readonly rooms: WriterRooms) {
     this.memtable = new Memtable(rooms.kernels)
+    this.heartbeat = new Heartbeat(this, rooms)
     this.groupSequence = rooms.log.nextSequence
     this.acknowledgedSequence = rooms.log.nextSequence - 1
+  }
+
+  /** Neither is a sync under way, nor does anything wait to be written. */
+  get isAtRest(): boolean {
+    return this.usedBytes === 0 && !this.isSyncing
   }
 
   /** Throws where writes are refused until the store is reopened. */
@@ -71,8 +71,9 @@ export class Writer {
 
   /** Makes room for `bytes`, at most the whole buffer, and returns its address; `append` must follow. */
   reserve(bytes: number): number {
+    const { log } = this.rooms
     this.checkPoison()
-    this.rooms.log.segment()
+    if (!log.isEnding) log.segment(this.groupSequence)
     invariant(bytes <= WRITE_BYTES, 'what goes into the buffer fits into it')
     if (this.usedBytes + bytes > WRITE_BYTES) this.commit()
     return WRITE_AT + this.usedBytes
@@ -81,7 +82,9 @@ export class Writer {
   /** The records that stand at `at`, `bytes` in all, will be appended: begins another segment if they need one. */
   settleSegment(at: number, bytes: number): number {
     const { kernels, log } = this.rooms
-    if (!log.needsRotation(log.writtenBytes + this.usedBytes, bytes)) return at
+    // What waits for the end of a segment begins the next.
+    const writtenBytes = log.isEnding ? SEGMENT_HEADER_BYTES : log.writtenBytes
+    if (!log.needsRotation(writtenBytes + this.usedBytes, bytes)) return at
     this.commit()
     this.rotate()
     kernels.bytes.copyWithin(WRITE_AT, at, at + bytes)
@@ -89,18 +92,18 @@ export class Writer {
   }
 
   private rotate(): void {
-    this.changeSegment(() => this.rooms.log.rotate())
+    try {
+      this.rooms.log.rotate()
+    } finally {
+      this.segmentEnded()
+    }
   }
 
-  private changeSegment(change: () => void): void {
+  /** Whether another segment begins or not: the one so far was synced, unless that is what failed. */
+  private segmentEnded(): void {
     const { health, log } = this.rooms
-    try {
-      change()
-    } finally {
-      // Whether another segment begins or not: the one so far was synced, unless that is what failed.
-      if (health.poisoned !== undefined) this.failAll(health.poisoned)
-      else if (!log.isDirty) this.settleWritten(undefined)
-    }
+    if (health.poisoned !== undefined) this.failAll(health.poisoned)
+    else if (!log.isDirty) this.settleWritten(undefined)
   }
 
   /** Takes the record whose key and value stand in their places at `at`, and makes it visible. */
@@ -121,7 +124,7 @@ export class Writer {
     const { health, kernels, log } = this.rooms
     this.checkPoison()
     this.commit()
-    log.segment()
+    log.segment(this.groupSequence)
     const bytes = records.reduce((sum, record) => sum + rawBytes(record), 0)
     if (log.needsRotation(log.writtenBytes, bytes)) this.rotate()
     const begin = log.writtenBytes
@@ -143,7 +146,7 @@ export class Writer {
   private takeRaw(records: readonly RawRecord[], offsets: Float64Array): void {
     const { ledger, log } = this.rooms
     const place = emptyPlace()
-    place.segment = log.segment().slot
+    place.segment = log.written.slot
     records.forEach((record, i) => {
       place.offset = offsets[i]
       place.valueBytes = record.value.length
@@ -179,7 +182,8 @@ export class Writer {
   }
 
   private commitAndSync(): void {
-    if (this.isClosed) return
+    // What comes while a segment ends is written once it has: `endSegment` sees to it.
+    if (this.isClosed || this.rooms.log.isEnding) return
     this.tryCommit()
     this.startSync()
   }
@@ -198,9 +202,10 @@ export class Writer {
     const { kernels, ledger, log } = this.rooms
     const { memtable } = this
     if (this.usedBytes === 0) return
-    const offset = log.writtenBytes
+    let offset: number
     try {
       this.checkPoison()
+      offset = log.segment(this.groupSequence).bytes
       memtable.hash()
       log.encodeGroup(memtable.count, this.groupSequence)
       log.write(kernels.bytes, WRITE_AT, this.usedBytes)
@@ -213,7 +218,7 @@ export class Writer {
     this.usedBytes = 0
     const records = memtable.count
     try {
-      this.take(group, () => ledger.takeGroup(kernels, memtable, log.segment().slot, offset))
+      this.take(group, () => ledger.takeGroup(kernels, memtable, log.written.slot, offset))
     } finally {
       memtable.clear()
     }
@@ -247,7 +252,7 @@ export class Writer {
 
   /** The group is in the operating system's hands. */
   private written(group: Group, records: number): void {
-    const { host, log, sync } = this.rooms
+    const { log, sync } = this.rooms
     log.count(records)
     this.groupSequence = log.nextSequence
     this.stats.groups++
@@ -260,9 +265,7 @@ export class Writer {
       group.settle(undefined)
       this.acknowledged(log.nextSequence - 1)
     }
-    this.isMarked = false
-    this.lastCommitMs = host.nowMs()
-    this.armTimer()
+    this.heartbeat.start()
   }
 
   private startSync(): void {
@@ -332,6 +335,7 @@ export class Writer {
     this.unsynced.push(group)
     this.startSync()
     await group.promise
+    this.heartbeat.markLongEnd()
   }
 
   /** As `flush`; and what is on disk then is certified: damage to it can't pass for a torn tail any more. */
@@ -339,19 +343,26 @@ export class Writer {
     await this.flush()
     this.checkOpen()
     this.commit()
-    if (this.isMarked) return
-    this.isMarked = true
-    this.rooms.log.mark()
+    this.heartbeat.mark()
     await this.flush()
   }
 
   /** Everything written so far is on disk once this resolves, in segments that are written to no more. */
   async endSegment(): Promise<void> {
-    // Most of what there is to sync is synced off the event loop's thread.
+    const { log } = this.rooms
     await this.flush()
     this.checkOpen()
     this.commit()
-    this.changeSegment(() => this.rooms.log.endSegment())
+    await new Promise<void>((resolve, reject) => {
+      log.endLater((error) => {
+        this.segmentEnded()
+        this.commitAndSync()
+        if (error === undefined) resolve()
+        else reject(error)
+      })
+    })
+    this.checkOpen()
+    await log.publishEnd(() => this.checkOpen())
   }
 
   /** After a wait: the lock may have been given back, and another process be writing. */
@@ -359,46 +370,11 @@ export class Writer {
     if (this.isClosed) throw new CaskyError('CASKY_CLOSED', 'the store was closed meanwhile')
   }
 
-  private armTimer(): void {
-    const { host, sync } = this.rooms
-    if (this.cancelTimer !== undefined || sync === 'never' || this.isClosed) return
-    this.cancelTimer = host.later(sync === 'always' ? IDLE_MS : sync.everyMs, () => {
-      this.cancelTimer = undefined
-      this.beat()
-    })
-  }
-
-  private beat(): void {
-    const { health, host, log, sync } = this.rooms
-    if (this.isClosed || health.poisoned !== undefined) return
-    const isIdle = host.nowMs() - this.lastCommitMs >= IDLE_MS
-    if (this.isSyncing || this.usedBytes > 0 || log.isDirty) {
-      // A failure poisons the store, and the next write says so.
-      if (sync !== 'always') this.flush().catch(() => {})
-      this.armTimer()
-    } else if (!isIdle) {
-      this.armTimer()
-    } else if (!this.isMarked) {
-      this.mark()
-    }
-  }
-
-  private mark(): void {
-    this.isMarked = true
-    try {
-      this.rooms.log.mark()
-      this.flush().catch(() => {})
-    } catch {
-      // Without room there is no marker: the last group stays uncertified, and nothing else is lost.
-    }
-  }
-
   /** Lets go of the log; what still waits then hears why it waits in vain. */
   private end(): void {
     const { health, log, sync } = this.rooms
     this.isClosed = true
-    this.cancelTimer?.()
-    this.cancelTimer = undefined
+    this.heartbeat.stop()
     try {
       log.close(sync === 'always')
     } finally {

@@ -10,7 +10,7 @@ import { nodeHost } from '../src/host/node'
 import { openSync } from '../src/index'
 import { Kernels } from '../src/kernels'
 import { Keydir, type Place, TABLES } from '../src/keydir/keydir'
-import { publishManifest } from '../src/manifest'
+import { publishManifest, readManifest } from '../src/manifest'
 import type { RecoveryReport } from '../src/recovery'
 import {
   checkpoint,
@@ -23,6 +23,7 @@ import {
   same,
   writeHints,
 } from './support/caches'
+import { collidingKeys, integerKey } from './support/colliding'
 import { freshStore, useMemory } from './support/folders'
 import { randomFrom, systemError } from './support/ground'
 import { type ReferencePlace, referenceCheckpoint } from './support/reference-caches'
@@ -279,6 +280,10 @@ describe('a checkpoint', () => {
   test('made up under right CRCs does no harm to the process', () => {
     const { path, file } = smallStore()
     const bytes = readFileSync(file)
+    const unchanged = Buffer.from(bytes)
+    unchanged.fill(0, HEADER_BYTES - 8, HEADER_BYTES)
+    mendCrcs(unchanged)
+    expect(unchanged).toEqual(bytes)
     for (let at = 16; at < bytes.length; at++) {
       for (const byte of [0, 0xff, bytes[at] ^ 1]) {
         const made = Buffer.from(bytes)
@@ -300,12 +305,13 @@ describe('a checkpoint', () => {
 
   test('with an empty table, in which no search would end, makes no sense', () => {
     const kernels = new Kernels()
-    const empty = { index: 0, count: 0, heapWords: 0, deadWords: 0, slots: 0, expiring: 0 }
+    const empty = { index: 0, count: 0, heapWords: 0, deadWords: 0, slots: 0, expiring: 0, isKeyed: false }
     const about = { records: 0, bytes: 96, lastSequence: 0 }
     const segment = { id: 1, salt: 2, isEnded: false, ...about, liveBytes: 0, tombstoneBytes: 0 }
     const decoded = [[], [{ tables: [empty], crc: 0 }]].map((pieces) => {
       const made = {
         storeId: new Uint8Array(16),
+        secret: new Uint8Array(16),
         begin: { index: 0, ...about },
         entries: 0,
         segments: [segment],
@@ -316,6 +322,34 @@ describe('a checkpoint', () => {
     expect(decoded).toEqual([expect.objectContaining({ entries: 0 }), 'its lists make no sense'])
   })
 
+  test('keeps tables that are hashed by key; after a repair that is another', () => {
+    const keys = [...collidingKeys(200), ...Array.from({ length: 2000 }, (_, i) => integerKey(i * 255))]
+    const path = freshStore()
+    const first = openRooms(path, { keyEncoding: 'bytes' })
+    first.db.batchSync(keys.map((key, i) => ({ type: 'put', key, value: String(i) })))
+    checkpoint(first)
+    first.db.closeSync()
+    const file = join(path, 'CHECKPOINT')
+    const written = referenceCheckpoint(readFileSync(file))
+    expect(written.keyedTables).toBeGreaterThan(0)
+    expect(written.entries.size).toBe(keys.length)
+    const lookUp = (used: boolean, reason: string | undefined): void => {
+      const { db, rooms } = openRooms(path, { keyEncoding: 'bytes' })
+      expect(rooms.recovery.checkpoint).toMatchObject({ used, reason })
+      for (const [i, key] of keys.entries()) expect(db.get(key)).toBe(String(i))
+      expect(db.size).toBe(keys.length)
+      db.closeSync()
+    }
+    const kept = readFileSync(file)
+    lookUp(true, undefined)
+    const kernels = new Kernels()
+    const manifest = readManifest(nodeHost, kernels, path)
+    if (manifest === undefined) throw new Error('the store has a manifest')
+    publishManifest(nodeHost, kernels, path, { ...manifest, secret: Buffer.alloc(16, 7) })
+    writeFileSync(file, kept)
+    lookUp(false, 'it is older than a repair')
+  })
+
   test('of another store, or a newer format, is not used', () => {
     const { path, file } = smallStore()
     const other = smallStore()
@@ -324,7 +358,7 @@ describe('a checkpoint', () => {
     const newer = readFileSync(other.file)
     newer.writeUInt16LE(2, 8)
     newer.writeUInt32LE(crc32(newer.subarray(0, 12)), 12)
-    newer.writeUInt32LE(crc32(newer.subarray(0, 92)), 92)
+    newer.writeUInt32LE(crc32(newer.subarray(0, 108)), 108)
     writeFileSync(other.file, newer)
     expect(compare(other.path).checkpoint).toMatchObject({ used: false, reason: 'it is of a newer format' })
   })
@@ -547,10 +581,10 @@ describe('tables in bulk', () => {
       const recordBytes = 29 + `key ${i}`.length + i + (expiresAtMs === undefined ? 0 : 8)
       return { segment: i % 4, offset: i * 7, valueBytes: i, recordBytes, expiresAtMs, isDamaged: false }
     }
-    const from = new Keydir(512)
+    const from = new Keydir(kernels.keyedHash, 512)
     for (let i = 0; i < 20_000; i++) from.put(...hash(`key ${i}`), placeOf(i))
     for (let i = 0; i < 20_000; i += 5) from.remove(...hash(`key ${i}`))
-    const to = new Keydir(512)
+    const to = new Keydir(kernels.keyedHash, 512)
     const indexes = Int32Array.from([2, 1, 0, 3])
     const liveBytes = new Float64Array(4)
     let chained = 0
@@ -586,7 +620,7 @@ describe('tables in bulk', () => {
     to.clear()
     expect(to.find(...hash('key 1'))).toBe(false)
     expect([to.count, to.liveCount(0)]).toEqual([0, 0])
-    const damaged = new Keydir()
+    const damaged = new Keydir(kernels.keyedHash)
     damaged.put(...hash('a'), { ...placeOf(1), isDamaged: true })
     const [table] = Array.from({ length: TABLES }, (_, index) => damaged.tablesAt(index)).flat()
     expect(table.exportTo(new Uint32Array(table.imageWords), 0, indexes, liveBytes)).toBeUndefined()
@@ -758,10 +792,12 @@ describe('writing a checkpoint', () => {
   })
 })
 
+const HEADER_BYTES = 112
+
 /** Right CRCs for a checkpoint of one segment, whatever else stands in it. */
 function mendCrcs(bytes: Buffer): void {
-  const listsAt = 96 + Math.min(bytes.readUInt32LE(40), bytes.length - 96)
-  let image = 96
+  const listsAt = HEADER_BYTES + Math.min(bytes.readUInt32LE(40), bytes.length - HEADER_BYTES)
+  let image = HEADER_BYTES
   for (let at = listsAt + 48; at + 8 <= bytes.length; ) {
     const crcAt = at + 4
     let length = 0
@@ -773,8 +809,8 @@ function mendCrcs(bytes: Buffer): void {
     bytes.writeUInt32LE(crc32(bytes.subarray(image, image + length)), crcAt)
     image += length
   }
-  bytes.writeUInt32LE(crc32(bytes.subarray(listsAt)), 88)
-  bytes.writeUInt32LE(crc32(bytes.subarray(0, 92)), 92)
+  bytes.writeUInt32LE(crc32(bytes.subarray(listsAt)), HEADER_BYTES - 8)
+  bytes.writeUInt32LE(crc32(bytes.subarray(0, HEADER_BYTES - 4)), HEADER_BYTES - 4)
 }
 
 test('a merge of a segment before the last leaves no checkpoint that names what is gone', async () => {

@@ -265,6 +265,28 @@ describe('merges', () => {
   })
 })
 
+test('what a merge has moved from the end that was copied after a kill is found there', async () => {
+  const path = freshStore()
+  const killed = openSync(path, { sync: 'always', merge: false })
+  const put = (key: string) => ({ type: 'put', key, value: key.repeat(1000) }) as const
+  killed.batchSync(['a', 'b', 'x'].map(put))
+  // Of these only the sync tells that they are there, and they are copied when the store is next opened.
+  killed.batchSync(['c', 'd', 'y'].map(put))
+  using follower = openSync(path, following)
+  expect(follower.size).toBe(6)
+  const copy = killedCopy(path)
+  killed.closeSync()
+  rmSync(path, { recursive: true })
+  cpSync(copy, path, { recursive: true })
+  using db = openSync(path, { ...writing, maxSegmentBytes: 4096 })
+  for (const key of ['x', 'y']) db.deleteSync(key)
+  await db.merge()
+  const report = follower.refreshSync()
+  expect(report).toMatchObject({ writes: 2, isReloaded: false })
+  expect(contentsOf(follower)).toEqual(contentsOf(db))
+  expect(contentsOf(follower).map(([key]) => key)).toEqual(['a', 'b', 'c', 'd'])
+})
+
 describe('what is not there to stay', () => {
   test('half a record is not shown, and no damage', async () => {
     const path = freshStore()

@@ -434,7 +434,7 @@ describe('a cut', () => {
 describe('expiring keys', () => {
   test('that are refreshed again and again take no more memory than their number', () => {
     const kernels = new Kernels()
-    const keydir = new Keydir()
+    const keydir = new Keydir(kernels.keyedHash)
     const place = emptyPlace()
     const refresh = (count: number): void => {
       for (let i = 0; i < count; i++) {

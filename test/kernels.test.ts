@@ -28,7 +28,7 @@ import {
 } from '../assembly/layout'
 import { Kernels } from '../src/kernels'
 import { randomFrom } from './support/ground'
-import { referenceRecord, slowCrc32, slowDjb2Xor, slowFinalizer } from './support/reference'
+import { referenceRecord, slowCrc32, slowDjb2Xor, slowFinalizer, slowSipHash } from './support/reference'
 
 const kernels = new Kernels()
 const { bytes, call } = kernels
@@ -123,6 +123,31 @@ describe('hash', () => {
     }
     expect(Math.max(...counts)).toBeLessThan(40)
     expect(counts.filter((count) => count === 0).length).toBeLessThan(20)
+  })
+})
+
+describe('the keyed hash', () => {
+  test('its reference gives what the paper does', () => {
+    const count = (bytes: number): Buffer => Buffer.from(Array.from({ length: bytes }, (_, i) => i))
+    expect(slowSipHash(2, 4, count(16), count(15))).toBe(0xa129ca6149be45e5n)
+  })
+
+  test('is SipHash-1-3 under the secret at every length and alignment', () => {
+    const random = randomFrom(3)
+    for (const secret of [Buffer.alloc(16), randomBytes(random, 16), Buffer.alloc(16, 0xff)]) {
+      kernels.keepSecret(secret)
+      for (let alignment = 0; alignment < 8; alignment++) {
+        const data = randomBytes(random, 300)
+        bytes.set(data, KEY_AT + alignment)
+        for (let length = 0; length <= 300; length += alignment === 0 ? 1 : 7) {
+          const expected = slowSipHash(1, 3, secret, data.subarray(0, length))
+          expect(BigInt.asUintN(64, call.sipHash(KEY_AT + alignment, length))).toBe(expected)
+          const low = Number((expected & 0xffff_ffffn) >> 8n)
+          expect(kernels.keyedHash(bytes, KEY_AT + alignment, length)).toBe(low)
+          expect(kernels.keyedHash(data, 0, length)).toBe(low)
+        }
+      }
+    }
   })
 })
 

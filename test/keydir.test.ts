@@ -2,8 +2,9 @@ import { describe, expect, test } from 'vitest'
 import { KEY_AT } from '../assembly/layout'
 import { Kernels } from '../src/kernels'
 import { Expiries } from '../src/keydir/expiries'
-import { emptyPlace, Keydir, type Place } from '../src/keydir/keydir'
+import { emptyPlace, Keydir, type Place, TABLES } from '../src/keydir/keydir'
 import { recordBytes } from '../src/segment'
+import { collidingKeys, integerKey } from './support/colliding'
 import { randomFrom } from './support/ground'
 
 const kernels = new Kernels()
@@ -37,7 +38,7 @@ function contents(keydir: Keydir): Map<string, Place> {
 describe('the keydir', () => {
   test('agrees with a Map through random puts, overwrites, expiries and removals', () => {
     const random = randomFrom(7)
-    const keydir = new Keydir()
+    const keydir = new Keydir(kernels.keyedHash)
     const model = new Map<string, Place>()
     for (let step = 0; step < 25_000; step++) {
       const key = `k${'x'.repeat(Math.floor(random() * 9))}${Math.floor(random() * 3000)}`
@@ -63,7 +64,7 @@ describe('the keydir', () => {
   })
 
   test('keeps keys apart whose hashes collide wholly', () => {
-    const keydir = new Keydir()
+    const keydir = new Keydir(kernels.keyedHash)
     const keys = Array.from({ length: 500 }, (_, i) => Buffer.from(`colliding ${i}`))
     keys.forEach((key, i) => {
       keydir.put(0x1234_5678, 0x9abc_def0, key, 0, key.length, placeAt(i, key.length))
@@ -81,7 +82,7 @@ describe('the keydir', () => {
   })
 
   test('holds the longest keys and the largest numbers', () => {
-    const keydir = new Keydir()
+    const keydir = new Keydir(kernels.keyedHash)
     const key = 'k'.repeat(65_535)
     const place = placeAt(1, key.length, Number.MAX_SAFE_INTEGER)
     Object.assign(place, { segment: 0xff_ffff, offset: 0x7fff_ffff, valueBytes: 0x4000_0000 })
@@ -92,7 +93,7 @@ describe('the keydir', () => {
   })
 
   test('takes at most 32 bytes a key beyond the key at a million keys, and says so itself', () => {
-    const keydir = new Keydir()
+    const keydir = new Keydir(kernels.keyedHash)
     const place = emptyPlace()
     for (let i = 0; i < 1_000_000; i++) {
       place.offset = i
@@ -105,7 +106,7 @@ describe('the keydir', () => {
 
   test('goes on in another table where keys were made to fill one', () => {
     const random = randomFrom(10)
-    const keydir = new Keydir(1000)
+    const keydir = new Keydir(kernels.keyedHash, 1000)
     const model = new Map<string, Place>()
     for (let step = 0; step < 5000; step++) {
       const key = `${Math.floor(random() * 300)} ${'k'.repeat(Math.floor(random() * 3) * 50)}`
@@ -123,13 +124,108 @@ describe('the keydir', () => {
   })
 
   test('gives back the room of removed keys when it next grows', () => {
-    const keydir = new Keydir()
+    const keydir = new Keydir(kernels.keyedHash)
     for (let round = 0; round < 20; round++) {
       for (let i = 0; i < 20_000; i++) keydir.put(...hash(`${round}/${i}`), placeAt(i, 6))
       for (let i = 0; i < 20_000; i++) keydir.remove(...hash(`${round}/${i}`))
     }
     expect(keydir.count).toBe(0)
     expect(keydir.memoryBytes).toBeLessThan(20_000 * 100)
+  })
+})
+
+/** Of all searches for what is there: the slots passed, and of these those whose hash is the same. */
+function longestSearches(keydir: Keydir): { walked: number; mistaken: number } {
+  const longest = { walked: 0, mistaken: 0 }
+  const indexes = new Int32Array(1).fill(0)
+  for (let index = 0; index < TABLES; index++) {
+    for (const table of keydir.tablesAt(index)) {
+      const words = new Uint32Array(table.imageWords)
+      const shape = table.exportTo(words, 0, indexes, new Float64Array(1))
+      if (shape === undefined) throw new Error('none is damaged')
+      const slots = words.subarray(shape.heapWords)
+      const hashes = Array.from(slots, (word) => (word === 0 ? -1 : words[(word & 0xff_ffff) - 1] >>> 8))
+      for (const [slot, hash24] of hashes.entries()) {
+        if (hash24 < 0) continue
+        let mistaken = 0
+        let at = Math.floor((hash24 * slots.length) / 2 ** 24)
+        let walked = 0
+        for (; at !== slot; at = (at + 1) % slots.length, walked++) if (hashes[at] === hash24) mistaken++
+        longest.walked = Math.max(longest.walked, walked)
+        longest.mistaken = Math.max(longest.mistaken, mistaken)
+      }
+    }
+  }
+  return longest
+}
+
+describe('keys that meet', () => {
+  const hashOf = (key: Buffer): [number, number, Uint8Array, number, number] => {
+    kernels.bytes.set(key, KEY_AT)
+    kernels.call.hashKey(KEY_AT, key.length)
+    return [kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, key.length]
+  }
+  const soundPlace = (i: number, keyBytes: number): Place => ({
+    ...placeAt(i, keyBytes),
+    segment: 0,
+    isDamaged: false,
+  })
+  const groups: [string, Buffer[]][] = [
+    ['sequential big-endian integers', Array.from({ length: 4 * 65_536 }, (_, i) => integerKey(i))],
+    ['keys made to share one hash', collidingKeys(16_384)],
+  ]
+
+  test.each(groups)('%s are found as soon as others', (_, keys) => {
+    kernels.keepSecret(Buffer.from('of this test ...'))
+    let keyedHashes = 0
+    const keydir = new Keydir((source, at, keyBytes) => {
+      keyedHashes++
+      return kernels.keyedHash(source, at, keyBytes)
+    })
+    for (const [i, key] of keys.entries()) keydir.put(...hashOf(key), soundPlace(i, key.length))
+    // A table is hashed anew once.
+    expect(keyedHashes).toBeGreaterThan(keys.length / 2)
+    expect(keyedHashes).toBeLessThan(keys.length * 3)
+    expect(longestSearches(keydir).mistaken).toBeLessThanOrEqual(8)
+    expect(longestSearches(keydir).walked).toBeLessThanOrEqual(1024)
+    expect(keydir.count).toBe(keys.length)
+    const isRight = (key: Buffer, i: number): boolean =>
+      keydir.find(...hashOf(key)) && keydir.found.offset === soundPlace(i, key.length).offset
+    expect(keys.filter(isRight).length).toBe(keys.length)
+    const gone = keys.filter((_, i) => i % 3 === 0)
+    expect(gone.filter((key) => keydir.remove(...hashOf(key))).length).toBe(gone.length)
+    expect(gone.filter((key) => keydir.find(...hashOf(key))).length).toBe(0)
+    expect(keys.filter(isRight).length).toBe(keys.length - gone.length)
+  })
+
+  test('are told from those that chance brought close', () => {
+    const keydir = new Keydir(() => {
+      throw new Error('nobody needs a keyed hash')
+    })
+    for (let i = 0; i < 1_000_000; i++) keydir.put(...hash(`user${i}`), placeAt(i, 10))
+    for (let i = 0; i < 1_000_000; i += 3) keydir.find(...hash(`nobody${i}`))
+  })
+
+  test('only in where they stand, in one long row, are noticed where a search passes many', () => {
+    const keydir = new Keydir(kernels.keyedHash)
+    const bytes = Buffer.alloc(4)
+    const random = randomFrom(12)
+    const count = 1300
+    const order = Array.from({ length: count }, (_, i) => i).sort(() => random() - 0.5)
+    for (const i of order) {
+      bytes.writeUInt32LE(i)
+      // In three quarters of the slots, and hardly two of one tag.
+      const hash24 = (Math.floor((i * 0xc0_0000) / count) & ~0xff) + (i % 255)
+      keydir.put(hash24 * 256, 0, bytes, 0, 4, soundPlace(i, 4))
+    }
+    const [table] = keydir.tablesAt(0)
+    expect(table.isKeyed).toBe(true)
+    expect(longestSearches(keydir).walked).toBeLessThanOrEqual(300)
+    for (let i = 0; i < count; i++) {
+      bytes.writeUInt32LE(i)
+      expect(keydir.find(0, 0, bytes, 0, 4)).toBe(true)
+      expect(keydir.found).toEqual(soundPlace(i, 4))
+    }
   })
 })
 
@@ -160,7 +256,7 @@ describe('expiries', () => {
   })
 
   test('the live count is right when the clock goes back', () => {
-    const keydir = new Keydir()
+    const keydir = new Keydir(kernels.keyedHash)
     keydir.put(...hash('a'), placeAt(1, 1, 2000))
     keydir.put(...hash('b'), placeAt(1, 1))
     expect(keydir.liveCount(1999)).toBe(2)

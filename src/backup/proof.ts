@@ -46,12 +46,12 @@ export async function prove(
   nowMs: number,
   onBytes: (bytes: number) => void,
 ): Promise<Proof | Fault> {
-  const keydir = new Keydir()
+  const kernels = new Kernels()
+  const keydir = new Keydir(kernels.keyedHash)
   const sink: Sink = {
     put: (low, high, source, at, keyBytes, place) => keydir.put(low, high, source, at, keyBytes, place),
     remove: (low, high, source, at, keyBytes) => keydir.remove(low, high, source, at, keyBytes),
   }
-  const kernels = new Kernels()
   const crcs: number[] = []
   for (const exhibit of exhibits) {
     const reading = new Reading(job, kernels, exhibit, sink, nowMs, onBytes)

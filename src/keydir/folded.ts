@@ -11,6 +11,7 @@ export interface FoldedTable {
   deadWords: number
   slots: number
   expiring: number
+  isKeyed: boolean
 }
 
 interface Folded {
@@ -80,10 +81,10 @@ export class FoldedTables {
   }
 
   private tableOf({ table: folded, piece, at }: Folded, heapWordsMax: number | undefined): Table {
-    const { heapWords, deadWords, slots, count } = folded
+    const { heapWords, deadWords, slots, count, isKeyed } = folded
     const { buffer, byteOffset } = piece.bytes
     const words = new Uint32Array(buffer, byteOffset + at, heapWords + slots)
-    const image = { words, heapWords, count, deadWords }
+    const image = { words, heapWords, count, deadWords, isKeyed }
     if (!isImageSound(image, this.segments)) {
       // Its CRC was right, so it was made up.
       throw new CaskyError(

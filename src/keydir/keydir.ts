@@ -3,8 +3,11 @@
 import { invariant } from '../errors'
 import { Expiries } from './expiries'
 import { type FoldedTable, FoldedTables } from './folded'
+import type { KeyedHash } from './strain'
 import { emptyPlace, type Place, Table } from './table'
 
+export type { FoldedTable } from './folded'
+export type { KeyedHash } from './strain'
 export type { Place } from './table'
 export { emptyPlace } from './table'
 
@@ -25,8 +28,11 @@ export class Keydir {
   /** The place that `find` found, or that `put` and `remove` took out of use. */
   readonly found: Place = emptyPlace()
 
-  /** `tableWordsMax`: for tests, as Table has it. */
-  constructor(private readonly tableWordsMax?: number) {}
+  /** `keyedHash`: for tables whose keys meet too often. `tableWordsMax`: for tests, as Table has it. */
+  constructor(
+    private readonly keyedHash: KeyedHash,
+    private readonly tableWordsMax?: number,
+  ) {}
 
   /** Whether there are entries that expire, or have. */
   get hasExpiring(): boolean {
@@ -45,11 +51,18 @@ export class Keydir {
     return table
   }
 
+  /** The hash by which a table knows the key. */
+  private hashFor(table: Table, hashLow: number, source: Uint8Array, at: number, keyBytes: number): number {
+    if (!table.isStrained) return hashLow >>> 8
+    if (!table.isKeyed) table.rekey(this.keyedHash)
+    return this.keyedHash(source, at, keyBytes)
+  }
+
   /** Looks for the key at `source[at..]` with this 64-bit hash; fills `found` and says whether it is there. */
   find(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
     let table = this.tableAt(hashHigh >>> TABLE_SHIFT)
     while (table !== undefined) {
-      const slot = table.find(hashLow >>> 8, source, at, keyBytes)
+      const slot = table.find(this.hashFor(table, hashLow, source, at, keyBytes), source, at, keyBytes)
       if (slot >= 0) {
         table.read(slot, this.found)
         return true
@@ -73,12 +86,11 @@ export class Keydir {
     keyBytes: number,
     place: Place,
   ): boolean {
-    const hash24 = hashLow >>> 8
     if (place.expiresAtMs !== undefined) this.addExpiry(place.expiresAtMs)
     let replaces = false
     let table = this.tableAt(hashHigh >>> TABLE_SHIFT)
     for (; table !== undefined; table = table.next) {
-      const slot = table.find(hash24, source, at, keyBytes)
+      const slot = table.find(this.hashFor(table, hashLow, source, at, keyBytes), source, at, keyBytes)
       if (slot < 0) continue
       table.read(slot, this.found)
       if (this.found.expiresAtMs !== undefined) this.removeExpiry(this.found.expiresAtMs)
@@ -88,6 +100,7 @@ export class Keydir {
       break
     }
     const roomy = this.tableWithRoom(hashHigh >>> TABLE_SHIFT, keyBytes)
+    const hash24 = this.hashFor(roomy, hashLow, source, at, keyBytes)
     this.tableBytes += roomy.insert(hash24, source, at, keyBytes, place)
     if (!replaces) this.count++
     return replaces
@@ -119,7 +132,7 @@ export class Keydir {
   /** Removes the key; true where it was there, with its place in `found`. */
   remove(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
     for (let table = this.tableAt(hashHigh >>> TABLE_SHIFT); table !== undefined; table = table.next) {
-      const slot = table.find(hashLow >>> 8, source, at, keyBytes)
+      const slot = table.find(this.hashFor(table, hashLow, source, at, keyBytes), source, at, keyBytes)
       if (slot < 0) continue
       table.read(slot, this.found)
       if (this.found.expiresAtMs !== undefined) this.removeExpiry(this.found.expiresAtMs)

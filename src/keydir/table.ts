@@ -9,12 +9,14 @@
 //           the key, padded with zero bytes to whole words
 //   slot    8 bits of tag (the hash's lowest) | 24 bits: the entry's first word, plus 1       (0: empty)
 //
+// Where the keys of a table meet too often, it goes over to a keyed hash, for good.
 // An entry's home slot is its hash scaled to the number of slots, so a table can have any length and need not
 // double to grow. The tags settle nearly every probe without a look at the heap.
 import { TWO_32 } from '../bytes'
 import { invariant } from '../errors'
 import { recordBytes } from '../segment'
-import type { Piece } from './folded'
+import type { FoldedTable, Piece } from './folded'
+import { isStrained, type KeyedHash } from './strain'
 
 const FIXED_WORDS = 4
 const EXPIRY_WORDS = 2
@@ -61,6 +63,8 @@ export interface TableImage {
   heapWords: number
   count: number
   deadWords: number
+  /** Whether its hashes are keyed ones. */
+  isKeyed: boolean
 }
 
 /** Whether nothing in an image leads out of it, or in circles: its CRC tells who wrote it, not that it was sound. */
@@ -107,6 +111,10 @@ export class Table {
   private usedWords = 0
   private deadWords = 0
   count = 0
+  /** Whether its hashes are keyed ones. */
+  isKeyed = false
+  /** A search has cost too much: it is to be hashed by key before the next. */
+  isStrained = false
   /** The memory that it shares with other tables, until one of them grows. */
   private piece: Piece | undefined
 
@@ -121,6 +129,8 @@ export class Table {
     this.usedWords = image.heapWords
     this.deadWords = image.deadWords
     this.count = image.count
+    this.isKeyed = image.isKeyed
+    this.isStrained = image.isKeyed
     this.piece = image.piece
   }
 
@@ -144,15 +154,38 @@ export class Table {
   find(hash24: number, source: Uint8Array, at: number, keyBytes: number): number {
     const { words } = this
     const tag = hash24 & 0xff
-    let slot = this.home(hash24)
+    const home = this.home(hash24)
+    let slot = home
+    let found = -1
+    let mistaken = 0
     for (let word = words[slot]; word !== 0; word = words[slot]) {
       if (word >>> 24 === tag) {
         const entry = (word & 0xff_ffff) - 1
-        if (words[entry] >>> 8 === hash24 && this.hasKey(entry, source, at, keyBytes)) return slot
+        if (words[entry] >>> 8 === hash24 && this.hasKey(entry, source, at, keyBytes)) {
+          found = slot
+          break
+        }
+        mistaken++
       }
       if (++slot === words.length) slot = this.slotsAt
     }
-    return -1
+    const walked = slot >= home ? slot - home : slot - home + words.length - this.slotsAt
+    if (isStrained(walked, mistaken)) this.isStrained = true
+    return found
+  }
+
+  /** Hashes all keys anew, in place. */
+  rekey(hash: KeyedHash): void {
+    const { words } = this
+    const bytes = new Uint8Array(words.buffer, words.byteOffset, words.byteLength)
+    words.fill(0, this.slotsAt)
+    for (let entry = 0; entry < this.usedWords; entry += this.entryWords(entry)) {
+      if (words[entry + 2] === DEAD) continue
+      const hash24 = hash(bytes, this.keyAt(entry) * 4, words[entry + 3] & 0xffff)
+      words[entry] = (hash24 << 8) | (words[entry] & 0xff)
+      this.link(hash24, entry)
+    }
+    this.isKeyed = true
   }
 
   /** Reads the lines that a search for this hash, and the next insert, begin at, so that their cache misses overlap. */
@@ -334,8 +367,8 @@ export class Table {
     at: number,
     indexOfSlot: Int32Array,
     liveBytes: Float64Array,
-  ): { heapWords: number; slots: number; count: number; deadWords: number; expiring: number } | undefined {
-    const { usedWords, deadWords, words, slotsAt, count } = this
+  ): Omit<FoldedTable, 'index'> | undefined {
+    const { usedWords, deadWords, words, slotsAt, count, isKeyed } = this
     into.set(words.subarray(0, usedWords), at)
     into.set(words.subarray(slotsAt), at + usedWords)
     let expiring = 0
@@ -353,7 +386,7 @@ export class Table {
       into[to] = (into[to] & 0xffff_ff00) | (index >>> 16)
       into[to + 3] = (index << 16) | (last & 0xffff)
     }
-    return { heapWords: usedWords, slots: words.length - slotsAt, count, deadWords, expiring }
+    return { heapWords: usedWords, slots: words.length - slotsAt, count, deadWords, expiring, isKeyed }
   }
 
   /** Calls `visit` for each live entry, in no order. The key stands in `keys` from `keyAt` on. */

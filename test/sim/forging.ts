@@ -14,6 +14,7 @@ import {
 import { type Hurt, rewrite } from './rot'
 
 const HEADER_BYTES = 96
+const CHECKPOINT_HEADER_BYTES = 112
 const CRC_BYTES = 4
 const RECORD_HEADER_BYTES = 29
 const EXPIRY_BYTES = 8
@@ -78,8 +79,9 @@ export function lengths(name: string, content: Uint8Array): Hurt[] {
   })
 }
 
-function mendHeader(changed: Buffer): void {
-  changed.writeUInt32LE(crc32(changed.subarray(0, HEADER_BYTES - CRC_BYTES)), HEADER_BYTES - CRC_BYTES)
+function mendHeader(changed: Buffer, headerBytes = HEADER_BYTES): void {
+  const end = headerBytes - CRC_BYTES
+  changed.writeUInt32LE(crc32(changed.subarray(0, end)), end)
 }
 
 const HINT_HEADER: Field[] = [
@@ -159,7 +161,7 @@ const TABLE: Field[] = [
 const TABLE_BYTES = 24
 
 function checkpointLengths(name: string, bytes: Buffer): Hurt[] {
-  const listsAt = HEADER_BYTES + Number(bytes.readBigUInt64LE(40))
+  const listsAt = CHECKPOINT_HEADER_BYTES + Number(bytes.readBigUInt64LE(40))
   const fields = [...CHECKPOINT_HEADER]
   let at = listsAt
   const add = (these: Field[], what: string, step: number): void => {
@@ -174,8 +176,8 @@ function checkpointLengths(name: string, bytes: Buffer): Hurt[] {
     for (let i = 1; i <= tables; i++) add(TABLE, `table ${i} of piece ${piece}`, TABLE_BYTES)
   }
   return extremes(name, bytes, fields, (changed) => {
-    changed.writeUInt32LE(crc32(changed.subarray(listsAt)), 88)
-    mendHeader(changed)
+    changed.writeUInt32LE(crc32(changed.subarray(listsAt)), 104)
+    mendHeader(changed, CHECKPOINT_HEADER_BYTES)
   })
 }
 
@@ -183,6 +185,7 @@ function checkpointLengths(name: string, bytes: Buffer): Hurt[] {
 export function cacheLengths(name: string, content: Uint8Array): Hurt[] {
   const bytes = Buffer.from(content)
   // What is too short has none.
-  if (bytes.length < HEADER_BYTES + CRC_BYTES) return []
-  return name === 'CHECKPOINT' ? checkpointLengths(name, bytes) : hintLengths(name, bytes)
+  const isCheckpoint = name === 'CHECKPOINT'
+  if (bytes.length < (isCheckpoint ? CHECKPOINT_HEADER_BYTES : HEADER_BYTES) + CRC_BYTES) return []
+  return isCheckpoint ? checkpointLengths(name, bytes) : hintLengths(name, bytes)
 }

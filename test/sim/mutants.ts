@@ -1,7 +1,18 @@
 // Defects to plant. The simulator has to find each of them: one that lives is a fault of the simulator.
 import { MUTANTS_OF_COPIES } from './mutants-of-copies'
 import { MUTANTS_OF_FOLLOWERS } from './mutants-of-followers'
-import { type Mutant, mutant, rare } from './planting'
+import { type Mutant, mutant, type Replacement, rare } from './planting'
+
+const UNSYNCED_SEAL: Replacement = [
+  'src/active.ts',
+  '    this.sync()\n    this.writeSeal()\n    this.sync()\n',
+  '    this.writeSeal()\n',
+]
+const UNCHECKED_SEAL: Replacement = [
+  'src/active.ts',
+  "    invariant(!this.isDirty, 'only what is synced is sealed')\n",
+  '',
+]
 
 export const MUTANTS: Mutant[] = [
   mutant('a put is acknowledged without a sync', 'crash', [
@@ -27,21 +38,49 @@ export const MUTANTS: Mutant[] = [
   mutant(
     'closing does not sync',
     'crash',
-    ['src/log.ts', '    active.sync()\n    try {\n      if (active', '    try {\n      if (active'],
-    ['src/active.ts', '    this.sync()\n    segment.state', '    segment.state'],
-    ['src/active.ts', '    this.sync()\n    const at', '    const at'],
+    ['src/log.ts', '    active?.sync()\n', ''],
+    UNSYNCED_SEAL,
+    UNCHECKED_SEAL,
     [
       'src/writer.ts',
       '      await this.flush()\n      this.checkPoison()',
       '      this.commit()\n      this.checkPoison()',
     ],
   ),
-  mutant(
-    'a full segment is left without a sync',
-    'crash',
-    ['src/active.ts', '    this.sync()\n    const at', '    const at'],
-    ['src/active.ts', '    this.sync()\n    segment.state', '    segment.state'],
+  rare(
+    46,
+    mutant(
+      'a segment that a merge ends is sealed before it is synced',
+      'merge',
+      UNCHECKED_SEAL,
+      [
+        'src/ending.ts',
+        '    this.syncLater()\n  }\n\n  private syncLater',
+        '    this.attempt(() => this.writeSeal(() => this.syncLater()))\n  }\n\n  private syncLater',
+      ],
+      [
+        'src/writer.ts',
+        '    await this.flush()\n    this.checkOpen()\n    this.commit()\n    await',
+        '    this.commit()\n    await',
+      ],
+    ),
   ),
+  mutant('the seal of a segment that a merge ends is not synced', 'merge', [
+    'src/ending.ts',
+    'this.writeSeal(() => this.syncLater())',
+    'this.writeSeal(() => this.sealed())',
+  ]),
+  mutant('a write goes behind the seal that a merge is writing', 'merge', [
+    'src/log.ts',
+    '    if (this.ending === undefined) return\n',
+    '    return\n',
+  ]),
+  mutant('what waits for the end of a segment is numbered as if it was written', 'merge', [
+    'src/writer.ts',
+    'offset = log.segment(this.groupSequence).bytes',
+    'offset = log.segment(log.nextSequence).bytes',
+  ]),
+  mutant('a full segment is left without a sync', 'crash', UNSYNCED_SEAL, UNCHECKED_SEAL),
   mutant(
     'the name of a new segment is not synced',
     'crash',
@@ -268,7 +307,7 @@ export const MUTANTS: Mutant[] = [
   mutant('a merge removes its inputs before its manifest is on disk', 'merge', [
     'src/publisher.ts',
     '    onRenamed()\n    await new Promise',
-    '    onRenamed()\n    if (Date.now() > 0) return merged\n    await new Promise',
+    '    onRenamed()\n    if (Date.now() > 0) return\n    await new Promise',
   ]),
   mutant('the name of a merged segment is not synced', 'merge', [
     'src/merge/run.ts',

@@ -70,7 +70,10 @@ export function victimOf(remains: Remains, keepsCaches: boolean): Victim {
   const health = new Health()
   const manifest = readManifest(host, kernels, STORE)
   if (manifest === undefined) throw new Error('a victim has a manifest')
-  for (const _ of recover({ host, kernels, catalog, ledger: new Ledger(catalog), health }, manifest));
+  for (const _ of recover(
+    { host, kernels, catalog, ledger: new Ledger(kernels, catalog), health },
+    manifest,
+  ));
   const segments = catalog.segments.map(({ path, bytes, certifiedBytes, state }) => ({
     name: path.slice(STORE.length + 1),
     bytes,

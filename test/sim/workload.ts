@@ -1,6 +1,7 @@
 // What a simulated process does: a list of steps, drawn from a seed, plain enough to be printed and run again.
+
+import type { SyncMode } from '../../src/group'
 import type { MergePolicy } from '../../src/merge/policy'
-import type { SyncMode } from '../../src/writer'
 import { Random } from './random'
 
 export interface Settings {

@@ -1,5 +1,5 @@
 // A second reader of hints and checkpoints, written from docs/FORMAT.md alone.
-import { slowCrc32, slowDjb2Xor, slowFinalizer } from './reference'
+import { slowCrc32, slowDjb2Xor, slowFinalizer, slowSipHash } from './reference'
 
 /** The hint that a segment file has to have, of which the manifest says `entry`. */
 export function referenceHint(
@@ -40,6 +40,8 @@ export interface ReferenceCheckpoint {
   segments: { id: number; isEnded: boolean; records: number; bytes: number; liveBytes: number }[]
   /** By their keys; each found again by its hash. */
   entries: Map<string, ReferencePlace>
+  /** Of the tables, those that are hashed by key. */
+  keyedTables: number
 }
 
 export function referenceCheckpoint(file: Buffer): ReferenceCheckpoint {
@@ -48,9 +50,9 @@ export function referenceCheckpoint(file: Buffer): ReferenceCheckpoint {
   }
   check(file.toString('latin1', 0, 8) === 'CASKYCHK', 'magic')
   check(slowCrc32(file.subarray(0, 12)) === file.readUInt32LE(12), 'preamble')
-  check(slowCrc32(file.subarray(0, 92)) === file.readUInt32LE(92), 'header')
-  const listsAt = 96 + Number(file.readBigUInt64LE(40))
-  check(slowCrc32(file.subarray(listsAt)) === file.readUInt32LE(88), 'lists')
+  check(slowCrc32(file.subarray(0, 108)) === file.readUInt32LE(108), 'header')
+  const listsAt = 112 + Number(file.readBigUInt64LE(40))
+  check(slowCrc32(file.subarray(listsAt)) === file.readUInt32LE(104), 'lists')
   const segments = Array.from({ length: file.readUInt32LE(32) }, (_, i) => {
     const at = listsAt + 48 * i
     return {
@@ -63,7 +65,8 @@ export function referenceCheckpoint(file: Buffer): ReferenceCheckpoint {
   })
   const entries = new Map<string, ReferencePlace>()
   let at = listsAt + 48 * segments.length
-  let wordsAt = 96
+  let wordsAt = 112
+  let keyedTables = 0
   let tablesLeft = file.readUInt32LE(36)
   for (let piece = file.readUInt32LE(80); piece > 0; piece--) {
     const pieceAt = wordsAt
@@ -74,11 +77,12 @@ export function referenceCheckpoint(file: Buffer): ReferenceCheckpoint {
       const [index, count, heapWords, , slots] = [0, 4, 8, 12, 16].map((field) =>
         file.readUInt32LE(at + field),
       )
+      if (index >= 2 ** 31) keyedTables++
       const heap = file.subarray(wordsAt, wordsAt + heapWords * 4)
       wordsAt += heapWords * 4
       const slotWords = file.subarray(wordsAt, wordsAt + slots * 4)
       wordsAt += slots * 4
-      const found = readTable(heap, slotWords, index)
+      const found = readTable(heap, slotWords, index, file.subarray(88, 104))
       check(found.length === count, 'count')
       for (const { key, segment, ...place } of found)
         entries.set(key.toString('latin1'), { segmentId: segments[segment].id, ...place })
@@ -93,10 +97,10 @@ export function referenceCheckpoint(file: Buffer): ReferenceCheckpoint {
     bytes: Number(file.readBigUInt64LE(56)),
     lastSequence: Number(file.readBigUInt64LE(64)),
   }
-  return { begin, segments, entries }
+  return { begin, segments, entries, keyedTables }
 }
 
-function readTable(heap: Buffer, slots: Buffer, index: number) {
+function readTable(heap: Buffer, slots: Buffer, index: number, secret: Buffer) {
   const found: (Omit<ReferencePlace, 'segmentId'> & { key: Buffer; segment: number })[] = []
   for (let at = 0; at < heap.length; ) {
     const word = (i: number) => heap.readUInt32LE(at + 4 * i)
@@ -106,8 +110,9 @@ function readTable(heap: Buffer, slots: Buffer, index: number) {
     const key = heap.subarray(keyAt, keyAt + keyBytes)
     if (word(2) !== 0xffff_ffff) {
       const hash = slowFinalizer(slowDjb2Xor(key))
-      const hash24 = Number((hash >> 8n) & 0xff_ffffn)
-      if (Number(hash >> 52n) !== index || word(0) >>> 8 !== hash24) throw new Error('hash')
+      const within = index >= 2 ** 31 ? slowSipHash(1, 3, secret, key) : hash
+      const hash24 = Number((within >> 8n) & 0xff_ffffn)
+      if (Number(hash >> 52n) !== index % 2 ** 31 || word(0) >>> 8 !== hash24) throw new Error('hash')
       if (!isFound(slots, hash24, at / 4)) throw new Error('slot')
       found.push({
         key,

@@ -134,3 +134,41 @@ function applyRecords(entries: Map<string, Buffer>, records: ReferenceRecord[], 
     batch = []
   }
 }
+
+const U64 = (1n << 64n) - 1n
+const rotate = (word: bigint, bits: bigint): bigint => ((word << bits) | (word >> (64n - bits))) & U64
+
+/** SipHash as its paper has it, with `c` rounds for each word and `d` at the end. */
+export function slowSipHash(c: number, d: number, key: Buffer, message: Buffer): bigint {
+  const [k0, k1] = [key.readBigUInt64LE(0), key.readBigUInt64LE(8)]
+  let a = k0 ^ 0x736f6d6570736575n
+  let b = k1 ^ 0x646f72616e646f6dn
+  let e = k0 ^ 0x6c7967656e657261n
+  let f = k1 ^ 0x7465646279746573n
+  const rounds = (count: number): void => {
+    for (let i = 0; i < count; i++) {
+      a = (a + b) & U64
+      b = rotate(b, 13n) ^ a
+      a = rotate(a, 32n)
+      e = (e + f) & U64
+      f = rotate(f, 16n) ^ e
+      a = (a + f) & U64
+      f = rotate(f, 21n) ^ a
+      e = (e + b) & U64
+      b = rotate(b, 17n) ^ e
+      e = rotate(e, 32n)
+    }
+  }
+  const padded = Buffer.alloc((Math.floor(message.length / 8) + 1) * 8)
+  message.copy(padded)
+  padded[padded.length - 1] = message.length & 0xff
+  for (let at = 0; at < padded.length; at += 8) {
+    const word = padded.readBigUInt64LE(at)
+    f ^= word
+    rounds(c)
+    a ^= word
+  }
+  e ^= 0xffn
+  rounds(d)
+  return a ^ b ^ e ^ f
+}
