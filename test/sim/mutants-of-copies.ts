@@ -25,6 +25,7 @@ export const MUTANTS_OF_COPIES: Mutant[] = [
       'if (!isEqual(storeId, manifest.storeId))',
       'if (isEqual(storeId, new Uint8Array(0)))',
     ],
+    ['src/restore.ts', 'if (!isEqual(secret, manifest.secret))', 'if (isEqual(secret, new Uint8Array(0)))'],
     [
       'src/restore.ts',
       'covered.id !== header.id || covered.salt !== header.salt',

@@ -47,24 +47,6 @@ export const MUTANTS: Mutant[] = [
       '      this.commit()\n      this.checkPoison()',
     ],
   ),
-  rare(
-    46,
-    mutant(
-      'a segment that a merge ends is sealed before it is synced',
-      'merge',
-      UNCHECKED_SEAL,
-      [
-        'src/ending.ts',
-        '    this.syncLater()\n  }\n\n  private syncLater',
-        '    this.attempt(() => this.writeSeal(() => this.syncLater()))\n  }\n\n  private syncLater',
-      ],
-      [
-        'src/writer.ts',
-        '    await this.flush()\n    this.checkOpen()\n    this.commit()\n    await',
-        '    this.commit()\n    await',
-      ],
-    ),
-  ),
   mutant('the seal of a segment that a merge ends is not synced', 'merge', [
     'src/ending.ts',
     'this.writeSeal(() => this.syncLater())',
@@ -210,8 +192,8 @@ export const MUTANTS: Mutant[] = [
     10,
     mutant('the certified length is overstated', 'crash', [
       'src/active.ts',
-      'const { syncedBytes } = this\n    const seed',
-      'const syncedBytes = this.segment.bytes\n    const seed',
+      'const { syncedBytes } = this\n    this.certifiedBytes',
+      'const syncedBytes = this.segment.bytes\n    this.certifiedBytes',
     ]),
   ),
   rare(
