@@ -456,6 +456,27 @@ describe('opening', () => {
     expect(segments).toEqual([segment, segment.replace('0000000001', '0000000002')])
   })
 
+  test('AfterAFlushALongEndIsNotCopied', async () => {
+    const copiedBytes = async (isFlushed: boolean): Promise<number> => {
+      const path = freshStore()
+      const db = openSync(path, { sync: 'never' })
+      for (let i = 0; i < 30; i++) db.putSync(`k${i}`, 'v'.repeat(100_000))
+      if (isFlushed) await db.flush()
+      const directory = killedCopy(path)
+      db.closeSync()
+      const bytes = (): number =>
+        segmentsOf(directory).reduce((sum, segment) => sum + statSync(segment).size, 0)
+      const before = bytes()
+      const reopened = openSync(directory)
+      expect([...reopened.keys()].length).toBe(30)
+      const copied = bytes() - before
+      reopened.closeSync()
+      return copied
+    }
+    expect(await copiedBytes(true)).toBeLessThan(4096)
+    expect(await copiedBytes(false)).toBeGreaterThan(1_000_000)
+  })
+
   test('LargeValuesAcrossManyScanWindowsComeBack', () => {
     const path = freshStore()
     const db = openSync(path, { valueEncoding: 'bytes', sync: 'never' })
