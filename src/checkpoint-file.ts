@@ -2,7 +2,7 @@
 // "Checkpoint").
 import { readU64, viewOf, writeU64 } from './bytes'
 import type { Kernels } from './kernels'
-import { type FoldedTable, TABLES } from './keydir/keydir'
+import { TABLES, type TableImage } from './keydir/keydir'
 import { SECRET_BYTES } from './manifest'
 import { magicOf, readPreamble, writePreamble } from './preamble'
 import { STORE_ID_BYTES } from './segment'
@@ -48,7 +48,7 @@ export interface CoveredSegment {
 /** Tables that were written together, and are loaded together, under one CRC. */
 export interface CheckpointPiece {
   /** Their words stand in the file in the order of this list, of each its heap first, then its slots. */
-  tables: FoldedTable[]
+  tables: TableImage[]
   crc: number
 }
 
@@ -206,7 +206,7 @@ function decodeLists(
     })
   }
   for (let i = 0; i < pieceCount && at + PIECE_BYTES <= view.byteLength; i++) {
-    const tables: FoldedTable[] = []
+    const tables: TableImage[] = []
     const tableCount = word()
     const crc = word()
     for (let table = 0; table < tableCount && at + TABLE_BYTES <= view.byteLength; table++) {
