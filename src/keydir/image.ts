@@ -43,6 +43,7 @@ export function exportTable(
   let expiring = 0
   let isKept = true
   let used = 0
+  table.touchAll()
   table.forEachSlot((index, word, entry) => {
     const slot = at + heapWords + index
     into[slot] = 0

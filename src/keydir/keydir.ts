@@ -13,7 +13,7 @@ export { emptyPlace } from './heap'
 export type { TableImage } from './image'
 export type { KeyedHash } from './strain'
 
-const TABLE_BITS = 12
+const TABLE_BITS = 10
 const TABLE_SHIFT = 32 - TABLE_BITS
 export const TABLES = 1 << TABLE_BITS
 

@@ -45,7 +45,7 @@ export class Table {
 
   /** The word of the slot at which a search begins. */
   private home(hash24: number): number {
-    return Math.floor((hash24 * (this.slots.length >>> 1)) / TWO_24) * SLOT_WORDS
+    return Math.floor((hash24 / TWO_24) * (this.slots.length >>> 1)) * SLOT_WORDS
   }
 
   /** The slot that holds this key; where there is none, the complement (~) of the one that it would have. */
@@ -207,6 +207,15 @@ export class Table {
     for (let slot = 1; slot < slots.length; slot += SLOT_WORDS) {
       if (slots[slot] !== 0 && heap.isToMove(slots[slot])) slots[slot] = heap.move(slots[slot])
     }
+  }
+
+  /** Brings in the lines of all entries, so that their cache misses overlap. */
+  touchAll(): number {
+    const { slots, heap } = this
+    let touched = 0
+    for (let slot = 1; slot < slots.length; slot += SLOT_WORDS)
+      if (slots[slot] !== 0) touched ^= heap.touch(slots[slot])
+    return touched
   }
 
   /** Calls `visit` for each entry, in no order; `place` is used for all of them. */
