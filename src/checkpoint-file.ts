@@ -2,7 +2,7 @@
 // "Checkpoint").
 import { readU64, viewOf, writeU64 } from './bytes'
 import type { Kernels } from './kernels'
-import { type FoldedTable, TABLES } from './keydir/keydir'
+import { type FoldedKeydir, type FoldedPiece, type FoldedTable, TABLES } from './keydir/keydir'
 import { SECRET_BYTES } from './manifest'
 import { magicOf, readPreamble, writePreamble } from './preamble'
 import { STORE_ID_BYTES } from './segment'
@@ -27,6 +27,8 @@ const SEGMENT_BYTES = 48
 const TABLE_BYTES = 24
 const PIECE_BYTES = 8
 const WORD_BYTES = 4
+const TABLE_WORDS = TABLE_BYTES / WORD_BYTES
+const PIECE_WORDS = PIECE_BYTES / WORD_BYTES
 /** In the word of a table's index: its hashes are keyed ones. */
 const IS_KEYED = 0x8000_0000
 
@@ -62,17 +64,25 @@ export interface CheckpointBegin {
   lastSequence: number
 }
 
-export interface Checkpoint {
+interface About {
   storeId: Uint8Array
   /** What keyed hashes are keyed with. */
   secret: Uint8Array
   begin: CheckpointBegin
   entries: number
   segments: CoveredSegment[]
+}
+
+export interface Checkpoint extends About {
   pieces: CheckpointPiece[]
 }
 
-export function bytesOf({ tables }: CheckpointPiece): number {
+/** A checkpoint without the words of its tables. */
+export interface CheckpointLists extends About {
+  keydir: FoldedKeydir
+}
+
+function bytesOf({ tables }: CheckpointPiece): number {
   return tables.reduce((sum, { heapWords, slots }) => sum + (heapWords + slots) * WORD_BYTES, 0)
 }
 
@@ -158,10 +168,17 @@ export function decodeCheckpoint(
   kernels: Kernels,
   header: Uint8Array,
   lists: Uint8Array,
-): Checkpoint | string {
+): CheckpointLists | string {
   const view = viewOf(header)
   if (view.getUint32(LISTS_CRC_AT, true) !== kernels.crc(lists)) return 'its lists are damaged'
-  const checkpoint: Checkpoint = {
+  const segments = decodeSegments(viewOf(lists), view.getUint32(SEGMENTS_AT, true))
+  const keydir = decodeTables(
+    lists.subarray(segments.length * SEGMENT_BYTES),
+    view.getUint32(PIECES_AT, true),
+    segments.length,
+  )
+  if (keydir === undefined) return 'its lists make no sense'
+  const decoded = {
     storeId: header.slice(STORE_ID_AT, STORE_ID_AT + STORE_ID_BYTES),
     secret: header.slice(SECRET_AT, SECRET_AT + SECRET_BYTES),
     begin: {
@@ -171,77 +188,93 @@ export function decodeCheckpoint(
       lastSequence: readU64(view, BEGIN_LAST_SEQUENCE_AT),
     },
     entries: readU64(view, ENTRIES_AT),
-    ...decodeLists(viewOf(lists), view.getUint32(SEGMENTS_AT, true), view.getUint32(PIECES_AT, true)),
+    segments,
+    keydir,
   }
-  return isConsistent(checkpoint, readU64(view, IMAGE_BYTES_AT)) ? checkpoint : 'its lists make no sense'
+  return isConsistent(decoded, readU64(view, IMAGE_BYTES_AT)) ? decoded : 'its lists make no sense'
 }
 
-/** Stops where the lists end, whatever they say of their own length. */
-function decodeLists(
-  view: DataView,
-  segmentCount: number,
-  pieceCount: number,
-): { segments: CoveredSegment[]; pieces: CheckpointPiece[] } {
+function decodeSegments(view: DataView, count: number): CoveredSegment[] {
   const segments: CoveredSegment[] = []
-  const pieces: CheckpointPiece[] = []
-  let at = 0
-  const word = (): number => {
-    at += WORD_BYTES
-    return view.getUint32(at - WORD_BYTES, true)
-  }
-  const long = (): number => {
-    at += 2 * WORD_BYTES
-    return readU64(view, at - 2 * WORD_BYTES)
-  }
-  for (let i = 0; i < segmentCount; i++) {
+  for (let i = 0, at = 0; i < count; i++, at += SEGMENT_BYTES) {
     segments.push({
-      id: word(),
-      salt: word(),
-      isEnded: word() === 1,
-      records: word(),
-      bytes: long(),
-      lastSequence: long(),
-      liveBytes: long(),
-      tombstoneBytes: long(),
+      id: view.getUint32(at, true),
+      salt: view.getUint32(at + 4, true),
+      isEnded: view.getUint32(at + 8, true) === 1,
+      records: view.getUint32(at + 12, true),
+      bytes: readU64(view, at + 16),
+      lastSequence: readU64(view, at + 24),
+      liveBytes: readU64(view, at + 32),
+      tombstoneBytes: readU64(view, at + 40),
     })
   }
-  for (let i = 0; i < pieceCount && at + PIECE_BYTES <= view.byteLength; i++) {
-    const tables: FoldedTable[] = []
-    const tableCount = word()
-    const crc = word()
-    for (let table = 0; table < tableCount && at + TABLE_BYTES <= view.byteLength; table++) {
-      const index = word()
-      tables.push({
-        index: index & ~IS_KEYED,
-        isKeyed: index >= IS_KEYED,
-        count: word(),
-        heapWords: word(),
-        deadWords: word(),
-        slots: word(),
-        expiring: word(),
-      })
-    }
-    pieces.push({ tables, crc })
-  }
-  return { segments, pieces }
+  return segments
 }
 
-function isConsistent({ begin, entries, segments, pieces }: Checkpoint, imageBytes: number): boolean {
+/** The lists of pieces and tables; undefined where they make no sense. They are looked at word by word, once. */
+function decodeTables(lists: Uint8Array, pieces: number, segments: number): FoldedKeydir | undefined {
+  const words = new Uint32Array(lists.buffer, lists.byteOffset, lists.length / WORD_BYTES)
+  const pieceOf = new Int32Array(TABLES).fill(-1)
+  const listedAt: number[] = []
+  const positions: number[] = [CHECKPOINT_HEADER_BYTES]
+  let count = 0
+  let expiring = 0
+  let position = CHECKPOINT_HEADER_BYTES
+  let at = 0
+  let last = -1
+  for (let piece = 0; piece < pieces; piece++) {
+    const end = at + PIECE_WORDS + words[at] * TABLE_WORDS
+    if (!(words[at] > 0 && end <= words.length)) return undefined
+    listedAt.push(at)
+    for (at += PIECE_WORDS; at < end; at += TABLE_WORDS) {
+      const index = (words[at] & ~IS_KEYED) >>> 0
+      const entries = words[at + 1]
+      const slots = words[at + 4]
+      if (index >= TABLES || entries === 0 || words[at + 5] > entries) return undefined
+      // At most seven eighths of the slots are used.
+      if (entries * 8 > slots * 7 || entries * 4 > words[at + 2]) return undefined
+      // All tables of an index stand together in one piece.
+      if (index < last || (index === last && pieceOf[index] !== piece)) return undefined
+      last = index
+      pieceOf[index] = piece
+      count += entries
+      expiring += words[at + 5]
+      position += (words[at + 2] + slots) * WORD_BYTES
+    }
+    positions.push(position)
+  }
+  if (at !== words.length) return undefined
+  const pieceAt = (piece: number): FoldedPiece => ({
+    position: positions[piece],
+    bytes: positions[piece + 1] - positions[piece],
+    crc: words[listedAt[piece] + 1],
+    tables: tablesIn(words, listedAt[piece]),
+  })
+  const bytes = position - CHECKPOINT_HEADER_BYTES
+  return { count, expiring, bytes, segments, pieces, pieceOf, pieceAt }
+}
+
+/** The tables of the piece that is listed from there on. */
+function tablesIn(words: Uint32Array, listedAt: number): FoldedTable[] {
+  return Array.from({ length: words[listedAt] }, (_, table) => {
+    const at = listedAt + PIECE_WORDS + table * TABLE_WORDS
+    return {
+      index: (words[at] & ~IS_KEYED) >>> 0,
+      isKeyed: words[at] >= IS_KEYED,
+      count: words[at + 1],
+      heapWords: words[at + 2],
+      deadWords: words[at + 3],
+      slots: words[at + 4],
+      expiring: words[at + 5],
+    }
+  })
+}
+
+function isConsistent({ begin, entries, segments, keydir }: CheckpointLists, imageBytes: number): boolean {
   if (begin.index >= segments.length || segments.some(({ bytes, liveBytes }) => liveBytes > bytes))
     return false
   const begun = segments[begin.index]
   if (begin.bytes > begun.bytes || begin.records > begun.records) return false
   if (begin.records > 0 && begin.lastSequence > begun.lastSequence) return false
-  let foundEntries = 0
-  let foundBytes = 0
-  for (const piece of pieces) {
-    for (const { index, count, expiring, heapWords, slots } of piece.tables) {
-      // At most seven eighths of the slots are used.
-      if (index >= TABLES || count === 0 || expiring > count) return false
-      if (count * 8 > slots * 7 || count * 4 > heapWords) return false
-      foundEntries += count
-    }
-    foundBytes += bytesOf(piece)
-  }
-  return foundEntries === entries && foundBytes === imageBytes
+  return keydir.count === entries && keydir.bytes === imageBytes
 }

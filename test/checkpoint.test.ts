@@ -9,7 +9,7 @@ import { CaskyError } from '../src/errors'
 import { nodeHost } from '../src/host/node'
 import { openSync } from '../src/index'
 import { Kernels } from '../src/kernels'
-import { Keydir, type Place, TABLES } from '../src/keydir/keydir'
+import { type FoldedPiece, Keydir, type Place, TABLES } from '../src/keydir/keydir'
 import { publishManifest, readManifest } from '../src/manifest'
 import type { RecoveryReport } from '../src/recovery'
 import {
@@ -587,18 +587,20 @@ describe('tables in bulk', () => {
     const to = new Keydir(kernels.keyedHash, 512)
     const indexes = Int32Array.from([2, 1, 0, 3])
     const liveBytes = new Float64Array(4)
-    let chained = 0
-    for (let index = 0; index < TABLES; index++) {
-      const tables = from.tablesAt(index)
-      if (tables.length > 1) chained++
-      for (const table of tables) {
-        const words = new Uint32Array(table.imageWords)
-        const shape = table.exportTo(words, 0, indexes, liveBytes)
-        if (shape === undefined) throw new Error('none is damaged')
-        to.adopt(new Uint8Array(words.buffer), [{ index, ...shape }], 4)
-      }
-    }
+    const { folded, wordsOf, chained } = foldedOf(from, indexes, liveBytes)
+    const read: FoldedPiece[] = []
+    let isClosed = false
+    to.adopt(folded, {
+      read: (piece) => {
+        read.push(piece)
+        return wordsOf(piece)
+      },
+      close: () => {
+        isClosed = true
+      },
+    })
     expect(chained).toBe(8)
+    expect(read).toEqual([])
     expect(to.count).toBe(from.count)
     expect(to.liveCount(FUTURE_MS + 3000)).toBe(from.liveCount(FUTURE_MS + 3000))
     const expectedBytes = [0, 0, 0, 0]
@@ -609,6 +611,9 @@ describe('tables in bulk', () => {
       expect(to.found).toEqual({ ...place, segment: indexes[place.segment] })
       expectedBytes[indexes[place.segment]] += place.recordBytes
     }
+    expect(read.length).toBe(folded.pieces)
+    expect(new Set(read.map(({ position }) => position)).size).toBe(folded.pieces)
+    expect([to.isFolded, isClosed]).toEqual([false, true])
     expect([...liveBytes]).toEqual(expectedBytes)
     for (let i = 0; i < 30_000; i++) to.put(...hash(`key ${i}`), placeOf(i))
     expect(to.count).toBe(30_000)
@@ -626,6 +631,50 @@ describe('tables in bulk', () => {
     expect(table.exportTo(new Uint32Array(table.imageWords), 0, indexes, liveBytes)).toBeUndefined()
   })
 })
+
+/** A keydir as a checkpoint would keep it, a piece for each index. */
+function foldedOf(from: Keydir, indexes: Int32Array, liveBytes: Float64Array) {
+  const pieces: FoldedPiece[] = []
+  const words: Uint32Array[][] = []
+  const pieceOf = new Int32Array(TABLES).fill(-1)
+  let chained = 0
+  for (let index = 0; index < TABLES; index++) {
+    const tablesThere = from.tablesAt(index)
+    if (tablesThere.length === 0) continue
+    if (tablesThere.length > 1) chained++
+    const ofPiece = tablesThere.map((table) => new Uint32Array(table.imageWords))
+    const tables = tablesThere.map((table, i) => {
+      const shape = table.exportTo(ofPiece[i], 0, indexes, liveBytes)
+      if (shape === undefined) throw new Error('none is damaged')
+      return { index, ...shape }
+    })
+    pieceOf[index] = pieces.length
+    const bytes = ofPiece.reduce((sum, { byteLength }) => sum + byteLength, 0)
+    pieces.push({ position: pieces.length, bytes, crc: 0, tables })
+    words.push(ofPiece)
+  }
+  const sum = (of: 'count' | 'expiring') =>
+    pieces.reduce((total, { tables }) => tables.reduce((part, table) => part + table[of], total), 0)
+  const folded = {
+    count: sum('count'),
+    expiring: sum('expiring'),
+    bytes: pieces.reduce((total, { bytes }) => total + bytes, 0),
+    segments: indexes.length,
+    pieces: pieces.length,
+    pieceOf,
+    pieceAt: (piece: number) => pieces[piece],
+  }
+  const wordsOf = ({ position }: FoldedPiece): Uint8Array => {
+    const copy = new Uint8Array(pieces[position].bytes)
+    let at = 0
+    for (const each of words[position]) {
+      copy.set(new Uint8Array(each.buffer), at)
+      at += each.byteLength
+    }
+    return copy
+  }
+  return { folded, wordsOf, chained }
+}
 
 describe('caches of any age', () => {
   test('come to the same as a scan, through closings, kills and torn tails', () => {

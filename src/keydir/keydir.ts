@@ -2,22 +2,23 @@
 // a time, so that no growth is long. It holds the keys' bytes: an answer is exact, and listing keys reads no disk.
 import { invariant } from '../errors'
 import { Expiries } from './expiries'
-import { type FoldedTable, FoldedTables } from './folded'
+import { type FoldedKeydir, type FoldedPiece, FoldedTables, PieceDamaged, type PieceSource } from './folded'
 import type { KeyedHash } from './strain'
 import { emptyPlace, type Place, Table } from './table'
 
-export type { FoldedTable } from './folded'
+export type { FoldedKeydir, FoldedPiece, FoldedTable, PieceSource } from './folded'
+export { PieceDamaged } from './folded'
 export type { KeyedHash } from './strain'
 export type { Place } from './table'
 export { emptyPlace } from './table'
 
 const TABLE_BITS = 12
-const TABLE_SHIFT = 32 - TABLE_BITS
+export const TABLE_SHIFT = 32 - TABLE_BITS
 export const TABLES = 1 << TABLE_BITS
 
 export class Keydir {
   private readonly tables: (Table | undefined)[] = new Array(TABLES).fill(undefined)
-  /** Tables that were loaded, and not used yet. */
+  /** Tables of a checkpoint that were not used yet. */
   private folded: FoldedTables | undefined
   private expiries = new Expiries()
   /** Of the entries, those that expire, or have expired. */
@@ -25,6 +26,12 @@ export class Keydir {
   private tableBytes = 0
   /** Entries, those that have expired included. */
   count = 0
+  /** Makes a keydir of what belongs into the tables of these indexes; where none is set, damaged ones throw. */
+  makeAnew: (indexes: ReadonlySet<number>) => Keydir = () => {
+    throw new PieceDamaged()
+  }
+  /** Tables were made anew. */
+  onMended: () => void = () => {}
   /** The place that `find` found, or that `put` and `remove` took out of use. */
   readonly found: Place = emptyPlace()
 
@@ -44,11 +51,19 @@ export class Keydir {
   }
 
   private unfold(index: number): Table | undefined {
-    if (this.folded === undefined) return undefined
-    const table = this.folded.unfold(index, this.tableWordsMax)
-    this.tables[index] = table
-    if (this.folded.isEmpty) this.folded = undefined
-    return table
+    const piece = this.folded?.pieceOf(index) ?? -1
+    if (piece < 0) return undefined
+    if (!this.bringIn(piece)) this.mend()
+    return this.tables[index]
+  }
+
+  private bringIn(piece: number): boolean {
+    const { folded } = this
+    const isIn = folded?.bringIn(piece, (index, table) => {
+      this.tables[index] = table
+    })
+    if (folded?.isEmpty) this.folded = undefined
+    return isIn ?? true
   }
 
   /** The hash by which a table knows the key. */
@@ -153,10 +168,15 @@ export class Keydir {
   liveCount(nowMs: number): number {
     if (this.expiring === 0) return this.count
     if (this.expiries.needsStart(nowMs)) {
+      this.unfoldExpiring()
       this.expiries.start()
-      this.forEach((place) => {
-        if (place.expiresAtMs !== undefined) this.expiries.add(place.expiresAtMs)
-      })
+      const place = emptyPlace()
+      const add = ({ expiresAtMs }: Place): void => {
+        if (expiresAtMs !== undefined) this.expiries.add(expiresAtMs)
+      }
+      for (const head of this.tables) {
+        for (let table = head; table !== undefined; table = table.next) table.forEach(place, add)
+      }
     }
     return this.count - this.expiries.countExpired(nowMs)
   }
@@ -185,19 +205,84 @@ export class Keydir {
     return tables
   }
 
-  /** Takes over tables in bulk, whose keys are known to be absent; their entries point to the first `segments` slots. */
-  adopt(bytes: Uint8Array, tables: readonly FoldedTable[], segments: number): void {
-    this.folded ??= new FoldedTables(segments)
-    this.folded.add(bytes, tables, (index) => this.tableAt(index))
-    this.tableBytes += bytes.length
-    for (const { count, expiring } of tables) {
-      this.count += count
-      this.expiring += expiring
+  /** Takes over the tables of a checkpoint, each of which comes in when it is first used. There is nothing in it yet. */
+  adopt(folded: FoldedKeydir, source: PieceSource): void {
+    const tables = new FoldedTables(folded, source, this.tableWordsMax)
+    if (tables.isEmpty) {
+      tables.close()
+      return
     }
+    this.folded = tables
+    this.tableBytes += folded.bytes
+    this.count += folded.count
+    this.expiring += folded.expiring
+  }
+
+  /** Whether there are tables that were adopted and did not come in yet. */
+  get isFolded(): boolean {
+    return this.folded !== undefined
+  }
+
+  /** Has a few more of the adopted tables come in; returns their bytes, or undefined where they are damaged. */
+  unfoldNext(): number | undefined {
+    const piece = this.folded?.nextPiece() ?? -1
+    if (this.folded === undefined || piece < 0) return 0
+    const { bytes } = this.folded.keydir.pieceAt(piece)
+    return this.bringIn(piece) ? bytes : undefined
+  }
+
+  /** Nothing of what has not come in yet expires from now on. */
+  private unfoldExpiring(): void {
+    const { folded } = this
+    for (let piece = 0; folded !== undefined && piece < folded.keydir.pieces; piece++) {
+      if (!folded.isWaiting(piece)) continue
+      const expires = folded.keydir.pieceAt(piece).tables.some(({ expiring }) => expiring > 0)
+      if (!expires || this.bringIn(piece)) continue
+      this.mend()
+      return
+    }
+  }
+
+  /** Gives the checkpoint's file back; what did not come in yet can't come in any more. */
+  letGo(): void {
+    this.folded?.close()
+  }
+
+  /** Adopted tables are damaged: has those that are sound come in, and all others made anew. */
+  mend(): void {
+    const { folded } = this
+    if (folded === undefined) return
+    const damaged: FoldedPiece[] = []
+    const numbers: number[] = []
+    for (let piece = 0; piece < folded.keydir.pieces; piece++) {
+      if (folded.isWaiting(piece) && !this.bringIn(piece)) {
+        damaged.push(folded.keydir.pieceAt(piece))
+        numbers.push(piece)
+      }
+    }
+    if (damaged.length === 0) return
+    const lost = new Set(damaged.flatMap(({ tables }) => tables.map(({ index }) => index)))
+    const made = this.makeAnew(lost)
+    for (const { bytes, tables } of damaged) {
+      this.tableBytes -= bytes
+      for (const { count, expiring } of tables) {
+        this.count -= count
+        this.expiring -= expiring
+      }
+    }
+    this.tableBytes += made.tableBytes
+    this.count += made.count
+    this.expiring += made.expiring
+    this.expiries = new Expiries()
+    for (const index of lost) this.tables[index] = made.tables[index]
+    for (const piece of numbers) folded.pass(piece)
+    this.folded = undefined
+    this.onMended()
   }
 
   clear(): void {
     this.tables.fill(undefined)
+    this.letGo()
     this.folded = undefined
     this.expiries = new Expiries()
     this.tableBytes = 0
