@@ -94,6 +94,7 @@ export class Caretaker {
 
   private async tidy(): Promise<void> {
     this.isDue = false
+    await this.bringIn()
     const { catalog } = this.rooms
     const ended = catalog.segments.filter((segment) => segment.state !== 'active' && !this.seen.has(segment))
     for (const segment of ended) {
@@ -103,6 +104,16 @@ export class Caretaker {
     const covered = new Set(catalog.segments)
     for (const segment of this.seen) if (!covered.has(segment)) this.forget(segment)
     if (this.uncheckpointedBytes() >= this.checkpointAfterBytes()) await this.checkpoint()
+  }
+
+  /** What opening has left in the checkpoint: so its file is let go, and no read has to wait for it. */
+  private async bringIn(): Promise<void> {
+    const { keydir } = this.rooms.ledger
+    const pace = this.rooms.pace(0)
+    while (keydir.isFolded && !this.jobs.isStopped) {
+      if (keydir.unfoldNext() === undefined) keydir.mend()
+      if (pace.isDue) await pace.rest()
+    }
   }
 
   private forget(segment: Segment): void {

@@ -402,9 +402,10 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
   }
 
   #release(): void {
-    const { catalog, writing } = this.#rooms
+    const { catalog, ledger, writing } = this.#rooms
     try {
       catalog.closeFiles()
+      ledger.keydir.letGo()
     } finally {
       writing?.lock.release()
     }

@@ -122,6 +122,11 @@ export class Catalog {
     return segment
   }
 
+  /** All that the keydir may point to: the live ones, and those whose records are being moved, or are still read. */
+  inUse(): Segment[] {
+    return this.bySlot.filter((segment) => segment !== undefined)
+  }
+
   /** No number up to this one is given again: a segment's first may lie above every last one that is known. */
   get lastSequence(): number {
     return this.segments.reduce(

@@ -2,12 +2,12 @@
 // "Checkpoint").
 import { readU64, viewOf, writeU64 } from './bytes'
 import type { Kernels } from './kernels'
-import { TABLES, type TableImage } from './keydir/keydir'
+import { type FoldedKeydir, type FoldedPiece, TABLES, type TableImage } from './keydir/keydir'
 import { SECRET_BYTES } from './manifest'
 import { magicOf, readPreamble, writePreamble } from './preamble'
 import { STORE_ID_BYTES } from './segment'
 
-const MAGIC = magicOf('CASKYCHK')
+const MAGIC = magicOf('CASKYKDR')
 export const CHECKPOINT_HEADER_BYTES = 112
 const STORE_ID_AT = 16
 const SEGMENTS_AT = 32
@@ -24,9 +24,13 @@ const LISTS_CRC_AT = 104
 const CRC_AT = 108
 
 const SEGMENT_BYTES = 48
-const TABLE_BYTES = 24
+const TABLE_BYTES = 16
 const PIECE_BYTES = 8
 const WORD_BYTES = 4
+const TABLE_WORDS = TABLE_BYTES / WORD_BYTES
+const PIECE_WORDS = PIECE_BYTES / WORD_BYTES
+/** The least that an entry takes: its fixed words, the hash before them, and a key of one. */
+const ENTRY_WORDS_MIN = 5
 /** In the word of a table's index: its hashes are keyed ones. */
 const IS_KEYED = 0x8000_0000
 
@@ -47,7 +51,7 @@ export interface CoveredSegment {
 
 /** Tables that were written together, and are loaded together, under one CRC. */
 export interface CheckpointPiece {
-  /** Their words stand in the file in the order of this list, of each its heap first, then its slots. */
+  /** Their words stand in the file in the order of this list, which is that of their indexes. */
   tables: TableImage[]
   crc: number
 }
@@ -62,18 +66,26 @@ export interface CheckpointBegin {
   lastSequence: number
 }
 
-export interface Checkpoint {
+interface About {
   storeId: Uint8Array
   /** What keyed hashes are keyed with. */
   secret: Uint8Array
   begin: CheckpointBegin
   entries: number
   segments: CoveredSegment[]
+}
+
+export interface Checkpoint extends About {
   pieces: CheckpointPiece[]
 }
 
-export function bytesOf({ tables }: CheckpointPiece): number {
-  return tables.reduce((sum, { heapWords, slots }) => sum + (heapWords + slots) * WORD_BYTES, 0)
+/** A checkpoint without the words of its tables. */
+export interface CheckpointLists extends About {
+  keydir: FoldedKeydir
+}
+
+function bytesOf({ tables }: CheckpointPiece): number {
+  return tables.reduce((sum, { words }) => sum + words * WORD_BYTES, 0)
 }
 
 /** What stands behind the tables' words, and the header, which stands before them. */
@@ -128,8 +140,8 @@ function encodeLists(segments: CoveredSegment[], pieces: CheckpointPiece[], tabl
   }
   for (const { tables, crc } of pieces) {
     words(tables.length, crc)
-    for (const { index, count, heapWords, deadWords, slots, expiring, isKeyed } of tables)
-      words(isKeyed ? index + IS_KEYED : index, count, heapWords, deadWords, slots, expiring)
+    for (const { index, count, words: tableWords, expiring, isKeyed } of tables)
+      words(isKeyed ? index + IS_KEYED : index, count, tableWords, expiring)
   }
   return lists
 }
@@ -158,10 +170,17 @@ export function decodeCheckpoint(
   kernels: Kernels,
   header: Uint8Array,
   lists: Uint8Array,
-): Checkpoint | string {
+): CheckpointLists | string {
   const view = viewOf(header)
   if (view.getUint32(LISTS_CRC_AT, true) !== kernels.crc(lists)) return 'its lists are damaged'
-  const checkpoint: Checkpoint = {
+  const segments = decodeSegments(viewOf(lists), view.getUint32(SEGMENTS_AT, true))
+  const keydir = decodeTables(
+    lists.subarray(segments.length * SEGMENT_BYTES),
+    view.getUint32(PIECES_AT, true),
+    segments.length,
+  )
+  if (keydir === undefined) return 'its lists make no sense'
+  const decoded = {
     storeId: header.slice(STORE_ID_AT, STORE_ID_AT + STORE_ID_BYTES),
     secret: header.slice(SECRET_AT, SECRET_AT + SECRET_BYTES),
     begin: {
@@ -171,77 +190,87 @@ export function decodeCheckpoint(
       lastSequence: readU64(view, BEGIN_LAST_SEQUENCE_AT),
     },
     entries: readU64(view, ENTRIES_AT),
-    ...decodeLists(viewOf(lists), view.getUint32(SEGMENTS_AT, true), view.getUint32(PIECES_AT, true)),
+    segments,
+    keydir,
   }
-  return isConsistent(checkpoint, readU64(view, IMAGE_BYTES_AT)) ? checkpoint : 'its lists make no sense'
+  return isConsistent(decoded, readU64(view, IMAGE_BYTES_AT)) ? decoded : 'its lists make no sense'
 }
 
-/** Stops where the lists end, whatever they say of their own length. */
-function decodeLists(
-  view: DataView,
-  segmentCount: number,
-  pieceCount: number,
-): { segments: CoveredSegment[]; pieces: CheckpointPiece[] } {
+function decodeSegments(view: DataView, count: number): CoveredSegment[] {
   const segments: CoveredSegment[] = []
-  const pieces: CheckpointPiece[] = []
-  let at = 0
-  const word = (): number => {
-    at += WORD_BYTES
-    return view.getUint32(at - WORD_BYTES, true)
-  }
-  const long = (): number => {
-    at += 2 * WORD_BYTES
-    return readU64(view, at - 2 * WORD_BYTES)
-  }
-  for (let i = 0; i < segmentCount; i++) {
+  for (let i = 0, at = 0; i < count; i++, at += SEGMENT_BYTES) {
     segments.push({
-      id: word(),
-      salt: word(),
-      isEnded: word() === 1,
-      records: word(),
-      bytes: long(),
-      lastSequence: long(),
-      liveBytes: long(),
-      tombstoneBytes: long(),
+      id: view.getUint32(at, true),
+      salt: view.getUint32(at + 4, true),
+      isEnded: view.getUint32(at + 8, true) === 1,
+      records: view.getUint32(at + 12, true),
+      bytes: readU64(view, at + 16),
+      lastSequence: readU64(view, at + 24),
+      liveBytes: readU64(view, at + 32),
+      tombstoneBytes: readU64(view, at + 40),
     })
   }
-  for (let i = 0; i < pieceCount && at + PIECE_BYTES <= view.byteLength; i++) {
-    const tables: TableImage[] = []
-    const tableCount = word()
-    const crc = word()
-    for (let table = 0; table < tableCount && at + TABLE_BYTES <= view.byteLength; table++) {
-      const index = word()
-      tables.push({
-        index: index & ~IS_KEYED,
-        isKeyed: index >= IS_KEYED,
-        count: word(),
-        heapWords: word(),
-        deadWords: word(),
-        slots: word(),
-        expiring: word(),
-      })
-    }
-    pieces.push({ tables, crc })
-  }
-  return { segments, pieces }
+  return segments
 }
 
-function isConsistent({ begin, entries, segments, pieces }: Checkpoint, imageBytes: number): boolean {
+/** The lists of pieces and tables; undefined where they make no sense. They are looked at word by word, once. */
+function decodeTables(lists: Uint8Array, pieces: number, segments: number): FoldedKeydir | undefined {
+  const words = new Uint32Array(lists.buffer, lists.byteOffset, lists.length / WORD_BYTES)
+  const pieceOf = new Int32Array(TABLES).fill(-1)
+  const listedAt: number[] = []
+  const positions: number[] = [CHECKPOINT_HEADER_BYTES]
+  let count = 0
+  let expiring = 0
+  let position = CHECKPOINT_HEADER_BYTES
+  let at = 0
+  let last = -1
+  for (let piece = 0; piece < pieces; piece++) {
+    const end = at + PIECE_WORDS + words[at] * TABLE_WORDS
+    if (!(words[at] > 0 && end <= words.length)) return undefined
+    listedAt.push(at)
+    for (at += PIECE_WORDS; at < end; at += TABLE_WORDS) {
+      const index = (words[at] & ~IS_KEYED) >>> 0
+      const entries = words[at + 1]
+      if (index >= TABLES || index <= last || entries === 0 || words[at + 3] > entries) return undefined
+      if (entries * ENTRY_WORDS_MIN > words[at + 2]) return undefined
+      last = index
+      pieceOf[index] = piece
+      count += entries
+      expiring += words[at + 3]
+      position += words[at + 2] * WORD_BYTES
+    }
+    positions.push(position)
+  }
+  if (at !== words.length) return undefined
+  const pieceAt = (piece: number): FoldedPiece => ({
+    position: positions[piece],
+    bytes: positions[piece + 1] - positions[piece],
+    crc: words[listedAt[piece] + 1],
+    tables: tablesIn(words, listedAt[piece]),
+  })
+  const bytes = position - CHECKPOINT_HEADER_BYTES
+  return { count, expiring, bytes, segments, pieces, pieceOf, pieceAt }
+}
+
+/** The tables of the piece that is listed from there on. */
+function tablesIn(words: Uint32Array, listedAt: number): TableImage[] {
+  return Array.from({ length: words[listedAt] }, (_, table) => {
+    const at = listedAt + PIECE_WORDS + table * TABLE_WORDS
+    return {
+      index: (words[at] & ~IS_KEYED) >>> 0,
+      isKeyed: words[at] >= IS_KEYED,
+      count: words[at + 1],
+      words: words[at + 2],
+      expiring: words[at + 3],
+    }
+  })
+}
+
+function isConsistent({ begin, entries, segments, keydir }: CheckpointLists, imageBytes: number): boolean {
   if (begin.index >= segments.length || segments.some(({ bytes, liveBytes }) => liveBytes > bytes))
     return false
   const begun = segments[begin.index]
   if (begin.bytes > begun.bytes || begin.records > begun.records) return false
   if (begin.records > 0 && begin.lastSequence > begun.lastSequence) return false
-  let foundEntries = 0
-  let foundBytes = 0
-  for (const piece of pieces) {
-    for (const { index, count, expiring, heapWords, slots } of piece.tables) {
-      // At most seven eighths of the slots are used.
-      if (index >= TABLES || count === 0 || expiring > count) return false
-      if (count * 8 > slots * 7 || count * 4 > heapWords) return false
-      foundEntries += count
-    }
-    foundBytes += bytesOf(piece)
-  }
-  return foundEntries === entries && foundBytes === imageBytes
+  return keydir.count === entries && keydir.bytes === imageBytes
 }

@@ -43,6 +43,18 @@ export class Ledger {
     this.catalog.at(place.segment).liveBytes += place.recordBytes
   }
 
+  /** Has `makeAnew` stand in for tables of a checkpoint that turn out damaged, which changes who is live where. */
+  mendBy(makeAnew: Keydir['makeAnew']): void {
+    const { keydir, catalog } = this
+    keydir.makeAnew = makeAnew
+    keydir.onMended = () => {
+      for (const segment of catalog.inUse()) segment.liveBytes = 0
+      keydir.forEach((place) => {
+        catalog.at(place.segment).liveBytes += place.recordBytes
+      })
+    }
+  }
+
   /** From now on the overlay is told; it is let go as often as it was held. */
   hold(overlay: Overlay): void {
     this.overlays.set(overlay, (this.overlays.get(overlay) ?? 0) + 1)

@@ -13,6 +13,7 @@ import type { Evidence } from './host/machine'
 import { syncNames, syncPath } from './io'
 import { Jobs } from './jobs'
 import { Kernels } from './kernels'
+import { PieceDamaged } from './keydir/keydir'
 import { Ledger } from './ledger'
 import { removeLeftovers, reportUnnamed } from './leftovers'
 import { acquireLock, type Lock, type LockWait } from './lock'
@@ -28,6 +29,8 @@ import { directoryIdentity, Publisher } from './publisher'
 import { Reader } from './reader'
 import { type OpenProgress, type RecoveryReport, recover } from './recovery'
 import { Replaced } from './replaced'
+import { reread } from './reread'
+import { DAMAGED } from './restore'
 import { SEGMENT_HEADER_BYTES, STORE_ID_BYTES } from './segment'
 import { inTurns } from './steps'
 import { Strangers } from './strangers'
@@ -75,10 +78,25 @@ export function* openSteps(
   if (settings.readOnly) return yield* openBeside(host, directory, settings)
   const lock = yield* acquireLock(host, beacon, directory)
   try {
-    return yield* openRooms(host, directory, settings, lock)
+    return yield* openToWrite(host, directory, settings, lock)
   } catch (error) {
     lock.release()
     throw error
+  }
+}
+
+function* openToWrite(
+  host: Host,
+  directory: string,
+  settings: Settings,
+  lock: Lock,
+): Generator<OpenProgress, Rooms> {
+  try {
+    return yield* openRooms(host, directory, settings, { lock })
+  } catch (error) {
+    // Met where what lies behind the checkpoint was applied to its tables: so all of the log is read.
+    if (!(error instanceof PieceDamaged)) throw error
+    return yield* openRooms(host, directory, settings, { lock, unfit: DAMAGED })
   }
 }
 
@@ -93,7 +111,7 @@ function* openBeside(host: Host, directory: string, settings: Settings): Generat
     let rooms: Rooms | undefined
     let failure: unknown
     try {
-      rooms = yield* openRooms(host, directory, settings, undefined, strangers)
+      rooms = yield* openRooms(host, directory, settings, { strangers })
       if (rooms.health.damage.length === 0) return rooms
     } catch (error) {
       if (!isCaskyError(error) || error.code !== 'CASKY_CORRUPT') throw error
@@ -227,8 +245,7 @@ function* openRooms(
   host: Host,
   directory: string,
   settings: Settings,
-  lock: Lock | undefined,
-  strangers?: Strangers,
+  { lock, strangers, unfit }: { lock?: Lock; strangers?: Strangers; unfit?: string },
 ): Generator<OpenProgress, Rooms> {
   const cache = new BlockCache(settings.cacheBytes)
   const kernels = new Kernels(settings.cacheBytes)
@@ -249,10 +266,12 @@ function* openRooms(
     kernels.keepSecret(manifest.secret)
     if (strangers !== undefined) catalog.besideWriter(strangers)
     const lengthOf = (segment: Segment, file: FileHandle) => durableBytes({ host, kernels }, segment, file)
+    const isLazy = lock !== undefined
     const recovery = yield* recover(
-      { ...rooms, lengthOf: lock === undefined ? lengthOf : undefined },
+      { ...rooms, lengthOf: isLazy ? undefined : lengthOf, isLazy, unfit },
       manifest,
     )
+    mendLater(rooms, manifest, recovery)
     if (lock === undefined) {
       catalog.withHandles(() => reportUnnamed(host, kernels, directory, manifest, health))
     }
@@ -315,8 +334,23 @@ function* openRooms(
     return { ...rooms, reader, lookup, manifest, recovery, writing, snapshots: new Set(), lastSequence }
   } catch (error) {
     catalog.closeFiles()
+    ledger.keydir.letGo()
     throw error
   }
+}
+
+/** From now on what is damaged in the checkpoint's tables, and was not met yet, is read from the log instead. */
+function mendLater(
+  { host, catalog, health, ledger }: Pick<Rooms, 'host' | 'catalog' | 'health' | 'ledger'>,
+  { secret }: Manifest,
+  { checkpoint }: RecoveryReport,
+): void {
+  const { lastSequence } = catalog
+  ledger.mendBy((indexes) => {
+    const made = reread({ host, catalog, health, secret, lastSequence }, indexes)
+    checkpoint.reason = 'a part of it is damaged, and was read from the log instead'
+    return made
+  })
 }
 
 function create(host: Host, kernels: Kernels, directory: string, lock: Lock | undefined): Manifest {

@@ -56,7 +56,10 @@ export interface RecoveryReport {
   /** Read of segments, hints and the checkpoint. */
   bytesRead: number
   durationMs: number
-  /** `reason` says why it was not used; neither it nor a hint is ever needed. */
+  /**
+   * `reason` says why it was not used, or not all of it; neither it nor a hint is ever needed. `bytesRead`: by the time
+   * that the store was open; its tables may come in later.
+   */
   checkpoint: { used: boolean; reason: string | undefined; entries: number; bytesRead: number }
   /** In the order of the log. */
   bySegment: RecoveredSegment[]
@@ -72,6 +75,10 @@ export interface RecoveryRooms {
   health: Health
   /** How much of a segment that another process may be writing to is to be read; all, where undefined. */
   lengthOf?: ((segment: Segment, file: FileHandle) => number) | undefined
+  /** Whether a checkpoint's tables come in when they are first used. */
+  isLazy?: boolean
+  /** Why the checkpoint is not to be used, where that is known. */
+  unfit?: string | undefined
 }
 
 /** The ids of the segments whose file, or whose hint, is there. */
@@ -185,6 +192,10 @@ class Recovery {
 
   *restore(): Generator<OpenProgress, Restored | undefined> {
     const { checkpoint } = this.report
+    if (this.rooms.unfit !== undefined) {
+      checkpoint.reason = this.rooms.unfit
+      return undefined
+    }
     const steps = restore(this.rooms, this.manifest, this.segments, this.present.segments)
     // How far it brings opening is known only in the end.
     const restored = yield* retold(steps, () => this.progress(0, 'checkpoint'))

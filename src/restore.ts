@@ -1,21 +1,23 @@
 // Loads a checkpoint, if there is one that fits the store as it is now. Tables are taken over in bulk: no key is looked
-// at. Whatever is wrong with a checkpoint, opening goes on without it.
-import { ROW_KIND, ROW_VALUE_DAMAGED, ROW_WORDS, SCAN_TABLE_AT } from '../assembly/layout'
+// at; and a writer's only when they are first used. Whatever is wrong with a checkpoint, opening goes on without it.
+import {
+  READ_AT,
+  READ_BYTES,
+  ROW_KIND,
+  ROW_VALUE_DAMAGED,
+  ROW_WORDS,
+  SCAN_TABLE_AT,
+} from '../assembly/layout'
 import { isEqual } from './bytes'
 import type { Catalog, Segment } from './catalog'
-import {
-  bytesOf,
-  CHECKPOINT_HEADER_BYTES,
-  type Checkpoint,
-  type CheckpointPiece,
-  decodeCheckpoint,
-  listsOf,
-} from './checkpoint-file'
+import { CHECKPOINT_HEADER_BYTES, type CheckpointLists, decodeCheckpoint, listsOf } from './checkpoint-file'
+import { CaskyError } from './errors'
 import { CHECKPOINT, join } from './files'
 import { Health } from './health'
 import type { FileHandle, Host } from './host/host'
 import { readFully } from './io'
-import type { Kernels } from './kernels'
+import { Kernels } from './kernels'
+import type { FoldedPiece, PieceSource } from './keydir/keydir'
 import type { Ledger } from './ledger'
 import type { Manifest } from './manifest'
 import { checkHeader, openNamed, type ReadFrom } from './pass'
@@ -23,6 +25,8 @@ import { SegmentScan } from './scanner'
 import { SEGMENT_HEADER_BYTES } from './segment'
 
 const TABLE = SCAN_TABLE_AT / 4
+/** Why a checkpoint with damaged tables is not used. */
+export const DAMAGED = 'it is damaged'
 /** How much is loaded between two looks at the event loop. */
 const STEP_BYTES = 0x40_0000
 
@@ -31,6 +35,8 @@ export interface RestoreRooms {
   kernels: Kernels
   catalog: Catalog
   ledger: Ledger
+  /** Tables come in when they are first used; else all of them at once. */
+  isLazy?: boolean
 }
 
 /** What a checkpoint came to. */
@@ -62,42 +68,55 @@ export function* restore(
   } catch {
     return { reason: 'it can not be opened', bytesRead: 0 }
   }
-  const loader = new Loader(rooms, file)
+  const source = new CheckpointSource(host, file)
+  let isKept = false
   try {
-    const checkpoint = loader.begin()
+    const checkpoint = source.begin(rooms.kernels)
     const reason =
       typeof checkpoint === 'string'
         ? checkpoint
         : (misfitOf(checkpoint, manifest) ?? shortfallOf(rooms, checkpoint, manifest, segments, present))
     if (typeof checkpoint === 'string' || reason !== undefined)
-      return { reason: reason ?? '', bytesRead: loader.bytesRead }
-    let stepBytes = 0
-    for (const piece of checkpoint.pieces) {
-      if (!loader.load(piece, checkpoint.segments.length)) {
-        rooms.ledger.keydir.clear()
-        return { reason: 'it is damaged', bytesRead: loader.bytesRead }
-      }
-      stepBytes += bytesOf(piece)
-      if (stepBytes < STEP_BYTES) continue
-      stepBytes = 0
-      yield
+      return { reason: reason ?? '', bytesRead: source.bytesRead }
+    rooms.ledger.keydir.adopt(checkpoint.keydir, source)
+    if (rooms.isLazy !== true && !(yield* bringIn(rooms.ledger))) {
+      rooms.ledger.keydir.clear()
+      return { reason: DAMAGED, bytesRead: source.bytesRead }
     }
+    isKept = true
     settle(checkpoint, segments)
     const { begin, entries } = checkpoint
     const certifiedBytes =
       begin.index === checkpoint.segments.length - 1 ? lastBytes(checkpoint) : begin.bytes
-    return { entries, bytesRead: loader.bytesRead, begin: { ...begin, certifiedBytes } }
+    return { entries, bytesRead: source.bytesRead, begin: { ...begin, certifiedBytes } }
   } finally {
-    host.close(file)
+    if (!isKept) source.close()
   }
 }
 
-function lastBytes({ segments }: Checkpoint): number {
+/** All tables come in; false where some are damaged. */
+function* bringIn({ keydir }: Ledger): Generator<void, boolean> {
+  let stepBytes = 0
+  while (keydir.isFolded) {
+    const bytes = keydir.unfoldNext()
+    if (bytes === undefined) return false
+    stepBytes += bytes
+    if (stepBytes < STEP_BYTES) continue
+    stepBytes = 0
+    yield
+  }
+  return true
+}
+
+function lastBytes({ segments }: CheckpointLists): number {
   return segments[segments.length - 1].bytes
 }
 
 /** What keeps a checkpoint from being one of the log that the manifest names: it must be of that, or of how it began. */
-function misfitOf({ storeId, secret, segments, begin }: Checkpoint, manifest: Manifest): string | undefined {
+function misfitOf(
+  { storeId, secret, segments, begin }: CheckpointLists,
+  manifest: Manifest,
+): string | undefined {
   if (!isEqual(storeId, manifest.storeId)) return 'it belongs to another store'
   if (!isEqual(secret, manifest.secret)) return 'it is older than a repair'
   if (segments.length > manifest.segments.length) return 'the manifest names fewer segments'
@@ -126,7 +145,7 @@ function misfitOf({ storeId, secret, segments, begin }: Checkpoint, manifest: Ma
 /** What keeps the files from bearing a checkpoint out: they are asked as far as that is cheap. */
 function shortfallOf(
   rooms: RestoreRooms,
-  { segments: covered, begin }: Checkpoint,
+  { segments: covered, begin }: CheckpointLists,
   { segments: entries }: Manifest,
   segments: readonly Segment[],
   present: ReadonlySet<number>,
@@ -179,7 +198,7 @@ function isWhole(
 }
 
 /** What the catalog would know, had the segments been read up to where the log was. */
-function settle({ segments: covered }: Checkpoint, segments: readonly Segment[]): void {
+function settle({ segments: covered }: CheckpointLists, segments: readonly Segment[]): void {
   for (const [i, { liveBytes, tombstoneBytes }] of covered.entries()) {
     const segment = segments[i]
     segment.liveBytes = liveBytes
@@ -187,49 +206,66 @@ function settle({ segments: covered }: Checkpoint, segments: readonly Segment[])
   }
 }
 
-class Loader {
+/** The file of a checkpoint, open for as long as tables are to come in. */
+class CheckpointSource implements PieceSource {
   bytesRead = 0
-  private position = CHECKPOINT_HEADER_BYTES
   private header = new Uint8Array(CHECKPOINT_HEADER_BYTES)
+  /** Of its own: tables come in in the midst of whatever the store's are used for. */
+  private kernels: Kernels | undefined
+  private isClosed = false
 
   constructor(
-    private readonly rooms: RestoreRooms,
+    private readonly host: Host,
     private readonly file: FileHandle,
   ) {}
 
   /** The header and the lists, or what is wrong with them. */
-  begin(): Checkpoint | string {
-    const { kernels, host } = this.rooms
+  begin(kernels: Kernels): CheckpointLists | string {
+    const { host, header } = this
     try {
       const fileBytes = host.status(this.file).bytes
-      if (!this.read(this.header, 0)) return 'it is too short'
-      const lists = listsOf(kernels, this.header, fileBytes)
+      if (!this.readAt(header, 0, header.length, 0)) return 'it is too short'
+      const lists = listsOf(kernels, header, fileBytes)
       if (typeof lists === 'string') return lists
       const bytes = new Uint8Array(lists.bytes)
-      if (!this.read(bytes, lists.at)) return 'it is too short'
-      return decodeCheckpoint(kernels, this.header, bytes)
+      if (!this.readAt(bytes, 0, bytes.length, lists.at)) return 'it is too short'
+      return decodeCheckpoint(kernels, header, bytes)
     } catch {
       return 'it can not be read'
     }
   }
 
-  private read(into: Uint8Array, position: number): boolean {
-    const read = readFully(this.rooms.host, this.file, into, 0, into.length, position)
+  private readAt(into: Uint8Array, at: number, bytes: number, position: number): boolean {
+    const read = readFully(this.host, this.file, into, at, bytes, position)
     this.bytesRead += read
-    return read === into.length
+    return read === bytes
   }
 
-  /** Loads a piece; false where it is damaged. */
-  load(piece: CheckpointPiece, segments: number): boolean {
-    const { kernels, ledger } = this.rooms
+  read(piece: FoldedPiece): Uint8Array | undefined {
+    if (this.isClosed) throw new CaskyError('CASKY_CLOSED', 'the store was closed meanwhile')
+    this.kernels ??= new Kernels()
+    const { bytes: memory, call } = this.kernels
+    const words = new Uint8Array(piece.bytes)
+    let crc = 0
     try {
-      const bytes = new Uint8Array(bytesOf(piece))
-      if (!this.read(bytes, this.position) || kernels.crc(bytes) !== piece.crc) return false
-      this.position += bytes.length
-      ledger.keydir.adopt(bytes, piece.tables, segments)
-      return true
+      for (let done = 0; done < words.length; ) {
+        const bytes = Math.min(READ_BYTES, words.length - done)
+        if (!this.readAt(memory, READ_AT, bytes, piece.position + done)) return undefined
+        crc = call.crc32(crc, READ_AT, bytes)
+        words.set(memory.subarray(READ_AT, READ_AT + bytes), done)
+        done += bytes
+      }
     } catch {
-      return false
+      return undefined
     }
+    if (crc >>> 0 !== piece.crc) return undefined
+    return words
+  }
+
+  close(): void {
+    if (this.isClosed) return
+    this.isClosed = true
+    this.kernels = undefined
+    this.host.close(this.file)
   }
 }

@@ -57,6 +57,7 @@ const FLOORS: string[][] = [
     'hinting',
     'checkpoint',
     'restore',
+    'reread',
     'active',
     'ending',
     'relog',

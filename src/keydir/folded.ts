@@ -1,70 +1,109 @@
-// Pieces of a checkpoint that were loaded, and whose tables nobody has used yet. So loading a keydir costs little more
-// than reading it; the first look for a key of a piece takes its tables over.
+// Tables as a checkpoint keeps them, many in one piece of its file. A piece is brought in when one of its tables is
+// first used: what a checkpoint says of them is enough to open a store, however many keys there are.
 import { CaskyError } from '../errors'
 import { isImageSound, type TableImage } from './image'
 
-/** Tables that were loaded together: of each its heap, then its slots, one behind the other. */
-export interface Piece {
-  bytes: Uint8Array
-  tables: readonly TableImage[]
+/** Tables that lie together in the file, under one CRC. */
+export interface FoldedPiece {
+  /** In the file. */
+  position: number
+  bytes: number
+  crc: number
+  /** In the order of their indexes. */
+  tables: TableImage[]
 }
 
-export class FoldedPieces {
-  private readonly byIndex = new Map<number, Piece>()
-  private bytes = 0
+/** What is known of a checkpoint's tables before any of them is brought in. */
+export interface FoldedKeydir {
+  count: number
+  expiring: number
+  bytes: number
+  /** How many segments there are that entries may point to. */
+  segments: number
+  /** How many pieces there are. */
+  pieces: number
+  /** The piece of each index, or -1. */
+  pieceOf: Int32Array
+  /** What the lists say of a piece. */
+  pieceAt(piece: number): FoldedPiece
+}
 
-  /** `segments`: how many there are that entries may point to. */
-  constructor(readonly segments: number) {}
+/** The file that the pieces are in. */
+export interface PieceSource {
+  /** The words of a piece; undefined where they can't be had as they were written. */
+  read(piece: FoldedPiece): Uint8Array | undefined
+  /** Nothing more will be read. */
+  close(): void
+}
 
-  /** Whether a table of one of these indexes is folded. */
-  holds(tables: readonly TableImage[]): boolean {
-    return tables.some(({ index }) => this.byIndex.has(index))
+/** Tables that a checkpoint announced can't be had, and nothing was named that could stand in for them. */
+export class PieceDamaged extends CaskyError {
+  constructor() {
+    super(
+      'CASKY_CORRUPT',
+      'the checkpoint is damaged; close the store, remove CHECKPOINT from its directory, and open it again',
+    )
   }
+}
 
-  add(piece: Piece): void {
-    this.bytes += piece.bytes.length
-    for (const { index } of piece.tables) this.byIndex.set(index, piece)
+export class FoldedTables {
+  private readonly isIn: Uint8Array
+  private left: number
+  private next = 0
+
+  constructor(
+    readonly keydir: FoldedKeydir,
+    private readonly source: PieceSource,
+  ) {
+    this.isIn = new Uint8Array(keydir.pieces)
+    this.left = keydir.pieces
   }
 
   get isEmpty(): boolean {
-    return this.byIndex.size === 0
+    return this.left === 0
   }
 
-  get memoryBytes(): number {
-    return this.bytes
+  /** The piece that this index waits in, or -1. */
+  pieceOf(index: number): number {
+    const piece = this.keydir.pieceOf[index]
+    return piece < 0 || this.isIn[piece] !== 0 ? -1 : piece
   }
 
-  /** The piece that has the table of this index, which is forgotten here. */
-  take(index: number): Piece | undefined {
-    const piece = this.byIndex.get(index)
-    if (piece === undefined) return undefined
-    checkPiece(piece, this.segments)
-    this.bytes -= piece.bytes.length
-    for (const { index: each } of piece.tables) this.byIndex.delete(each)
-    return piece
+  isWaiting(piece: number): boolean {
+    return this.isIn[piece] === 0
   }
-}
 
-/** Calls `visit` with each table's words. */
-export function forEachImage(
-  { bytes, tables }: Piece,
-  visit: (words: Uint32Array, image: TableImage) => void,
-): void {
-  let at = bytes.byteOffset
-  for (const image of tables) {
-    const words = image.heapWords + image.slots
-    visit(new Uint32Array(bytes.buffer, at, words), image)
-    at += words * 4
+  /** Any piece that is not in yet, or -1. */
+  nextPiece(): number {
+    while (this.next < this.isIn.length && this.isIn[this.next] !== 0) this.next++
+    return this.next < this.isIn.length ? this.next : -1
   }
-}
 
-/** Throws where a piece, whose CRC was right, was made up. */
-export function checkPiece(piece: Piece, segments: number): void {
-  forEachImage(piece, (words, image) => {
-    if (isImageSound(words, image, segments)) return
-    throw new CaskyError(
-      'CASKY_CORRUPT',
-      'the checkpoint makes no sense; close the store, remove CHECKPOINT from its directory, and open it again',
-    )
-  })
+  /** Hands on each table of a piece, with its words; none of them, and false, where the piece is damaged. */
+  bringIn(number: number, keep: (image: TableImage, words: Uint32Array) => void): boolean {
+    const folded = this.keydir.pieceAt(number)
+    const bytes = this.source.read(folded)
+    if (bytes === undefined) return false
+    let at = bytes.byteOffset
+    const words = folded.tables.map((image) => {
+      at += image.words * 4
+      return new Uint32Array(bytes.buffer, at - image.words * 4, image.words)
+    })
+    // Where its CRC is right all the same it was made up.
+    const { segments } = this.keydir
+    if (!folded.tables.every((image, i) => isImageSound(words[i], image, segments))) return false
+    for (const [i, image] of folded.tables.entries()) keep(image, words[i])
+    this.pass(number)
+    return true
+  }
+
+  /** A piece is in, or others stand in for its tables. */
+  pass(number: number): void {
+    this.isIn[number] = 1
+    if (--this.left === 0) this.close()
+  }
+
+  close(): void {
+    this.source.close()
+  }
 }

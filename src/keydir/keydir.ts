@@ -2,26 +2,28 @@
 // a time, so that no growth is long. It holds the keys' bytes: an answer is exact, and listing keys reads no disk.
 import { invariant } from '../errors'
 import { Expiries } from './expiries'
-import { checkPiece, FoldedPieces, forEachImage, type Piece } from './folded'
+import { type FoldedKeydir, type FoldedPiece, FoldedTables, PieceDamaged, type PieceSource } from './folded'
 import { EntryHeap, emptyPlace, type Place, type Visit } from './heap'
 import { exportTable, imageWords, importTable, type TableImage } from './image'
 import type { KeyedHash } from './strain'
 import { Table } from './table'
 
+export type { FoldedKeydir, FoldedPiece, PieceSource } from './folded'
+export { PieceDamaged } from './folded'
 export type { Place, Visit } from './heap'
 export { emptyPlace } from './heap'
 export type { TableImage } from './image'
 export type { KeyedHash } from './strain'
 
 const TABLE_BITS = 10
-const TABLE_SHIFT = 32 - TABLE_BITS
+export const TABLE_SHIFT = 32 - TABLE_BITS
 export const TABLES = 1 << TABLE_BITS
 
 export class Keydir {
   private readonly tables: (Table | undefined)[] = new Array(TABLES).fill(undefined)
   private heap = new EntryHeap()
-  /** Tables that were loaded, and not used yet. */
-  private folded: FoldedPieces | undefined
+  /** Tables of a checkpoint that were not used yet. */
+  private folded: FoldedTables | undefined
   private expiries = new Expiries()
   /** Of the entries, those that expire, or have expired. */
   private expiring = 0
@@ -30,6 +32,12 @@ export class Keydir {
   private nextToMove = 0
   /** Entries, those that have expired included. */
   count = 0
+  /** Makes a keydir of what belongs into the tables of these indexes; where none is set, damaged ones throw. */
+  makeAnew: (indexes: ReadonlySet<number>) => Keydir = () => {
+    throw new PieceDamaged()
+  }
+  /** Tables were made anew. */
+  onMended: () => void = () => {}
   /** The place that `find` found, or that `put` and `remove` took out of use. */
   readonly found: Place = emptyPlace()
 
@@ -47,30 +55,22 @@ export class Keydir {
   }
 
   private unfold(index: number): Table | undefined {
-    const piece = this.folded?.take(index)
-    if (piece === undefined) return undefined
-    if (this.folded?.isEmpty === true) this.folded = undefined
-    this.takeOver(piece)
+    const piece = this.folded?.pieceOf(index) ?? -1
+    if (piece < 0) return undefined
+    if (!this.bringIn(piece)) this.mend()
     return this.tables[index]
   }
 
-  private takeOver(piece: Piece): void {
-    forEachImage(piece, (words, image) => {
-      const { index, isKeyed, count } = image
-      const former = this.tables[index]
-      const table = former ?? this.newTable(index, count)
-      const { memoryBytes } = table
-      importTable(words, image, table)
-      if (former === undefined) {
-        table.isKeyed = isKeyed
-        table.isStrained = isKeyed
-      } else if (isKeyed || former.isKeyed) {
-        // Some have the one hash, and some the other.
-        table.isStrained = true
-        table.rekey(this.keyedHash)
-      }
-      this.slotBytes += table.memoryBytes - memoryBytes
+  private bringIn(piece: number): boolean {
+    const { folded } = this
+    const isIn = folded?.bringIn(piece, ({ index, count, isKeyed }, words) => {
+      const table = this.newTable(index, count)
+      table.isKeyed = isKeyed
+      table.isStrained = isKeyed
+      importTable(words, table)
     })
+    if (folded?.isEmpty) this.folded = undefined
+    return isIn ?? true
   }
 
   private newTable(index: number, entries = 0): Table {
@@ -176,10 +176,13 @@ export class Keydir {
   liveCount(nowMs: number): number {
     if (this.expiring === 0) return this.count
     if (this.expiries.needsStart(nowMs)) {
+      this.unfoldExpiring()
       this.expiries.start()
-      this.forEach((place) => {
-        if (place.expiresAtMs !== undefined) this.expiries.add(place.expiresAtMs)
-      })
+      const place = emptyPlace()
+      const add = ({ expiresAtMs }: Place): void => {
+        if (expiresAtMs !== undefined) this.expiries.add(expiresAtMs)
+      }
+      for (const table of this.tables) table?.forEach(place, add)
     }
     return this.count - this.expiries.countExpired(nowMs)
   }
@@ -210,32 +213,89 @@ export class Keydir {
   ): TableImage | undefined {
     const table = this.tableAt(index)
     invariant(table !== undefined, 'an empty table is not kept')
-    const image = exportTable(table, this.heap, into, at, indexOfSlot, liveBytes)
-    return image === undefined ? undefined : { index, ...image }
+    const expiring = exportTable(table, into, at, indexOfSlot, liveBytes)
+    if (expiring === undefined) return undefined
+    return { index, count: table.count, words: imageWords(table), expiring, isKeyed: table.isKeyed }
   }
 
-  /** Takes over tables in bulk, whose keys are known to be absent; their entries point to the first `segments` slots. */
-  adopt(bytes: Uint8Array, tables: readonly TableImage[], segments: number): void {
-    for (const { count, expiring } of tables) {
-      this.count += count
-      this.expiring += expiring
-    }
-    const piece = { bytes, tables }
-    const { folded = new FoldedPieces(segments) } = this
-    const isSplit = folded.holds(tables) || tables.some(({ index }) => this.tables[index] !== undefined)
-    if (isSplit) {
-      // Other keys of these tables are here already.
-      for (const { index } of tables) this.tableAt(index)
-      checkPiece(piece, segments)
-      this.takeOver(piece)
+  /** Takes over the tables of a checkpoint, each of which comes in when it is first used. There is nothing in it yet. */
+  adopt(folded: FoldedKeydir, source: PieceSource): void {
+    const tables = new FoldedTables(folded, source)
+    if (tables.isEmpty) {
+      tables.close()
       return
     }
-    folded.add(piece)
-    this.folded = folded
+    this.folded = tables
+    this.count += folded.count
+    this.expiring += folded.expiring
+  }
+
+  /** Whether there are tables that were adopted and did not come in yet. */
+  get isFolded(): boolean {
+    return this.folded !== undefined
+  }
+
+  /** Has a few more of the adopted tables come in; returns their bytes, or undefined where they are damaged. */
+  unfoldNext(): number | undefined {
+    const piece = this.folded?.nextPiece() ?? -1
+    if (this.folded === undefined || piece < 0) return 0
+    const { bytes } = this.folded.keydir.pieceAt(piece)
+    return this.bringIn(piece) ? bytes : undefined
+  }
+
+  /** Nothing of what has not come in yet expires from now on. */
+  private unfoldExpiring(): void {
+    const { folded } = this
+    for (let piece = 0; folded !== undefined && piece < folded.keydir.pieces; piece++) {
+      if (!folded.isWaiting(piece)) continue
+      const expires = folded.keydir.pieceAt(piece).tables.some(({ expiring }) => expiring > 0)
+      if (!expires || this.bringIn(piece)) continue
+      this.mend()
+      return
+    }
+  }
+
+  /** Gives the checkpoint's file back; what did not come in yet can't come in any more. */
+  letGo(): void {
+    this.folded?.close()
+  }
+
+  /** Adopted tables are damaged: has those that are sound come in, and all others made anew. */
+  mend(): void {
+    const { folded } = this
+    if (folded === undefined) return
+    const damaged: FoldedPiece[] = []
+    const numbers: number[] = []
+    for (let piece = 0; piece < folded.keydir.pieces; piece++) {
+      if (folded.isWaiting(piece) && !this.bringIn(piece)) {
+        damaged.push(folded.keydir.pieceAt(piece))
+        numbers.push(piece)
+      }
+    }
+    if (damaged.length === 0) return
+    const lost = new Set(damaged.flatMap(({ tables }) => tables.map(({ index }) => index)))
+    const made = this.makeAnew(lost)
+    for (const { tables } of damaged) {
+      for (const { count, expiring } of tables) {
+        this.count -= count
+        this.expiring -= expiring
+      }
+    }
+    this.count += made.count
+    this.expiring += made.expiring
+    this.expiries = new Expiries()
+    for (const index of lost) {
+      const table = made.tables[index]
+      if (table !== undefined) this.newTable(index, table.count).takeFrom(table)
+    }
+    for (const piece of numbers) folded.pass(piece)
+    this.folded = undefined
+    this.onMended()
   }
 
   clear(): void {
     this.tables.fill(undefined)
+    this.letGo()
     this.heap = new EntryHeap()
     this.folded = undefined
     this.expiries = new Expiries()
@@ -247,7 +307,6 @@ export class Keydir {
 
   /** Bytes of memory held, the keys' own among them. */
   get memoryBytes(): number {
-    const foldedBytes = this.folded?.memoryBytes ?? 0
-    return this.slotBytes + this.heap.memoryBytes + foldedBytes + this.expiries.memoryBytes + TABLES * 8
+    return this.slotBytes + this.heap.memoryBytes + this.expiries.memoryBytes + TABLES * 8
   }
 }

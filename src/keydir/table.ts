@@ -157,6 +157,22 @@ export class Table {
     return 0
   }
 
+  /** Takes over copies of all entries of a table of another keydir; it has none of its own. */
+  takeFrom(other: Table): void {
+    this.isKeyed = other.isKeyed
+    this.isStrained = other.isStrained
+    other.forEachSlot((_slot, word, entry) => {
+      if (entry === 0) return
+      const words = new Uint32Array(other.heap.sizeOf(entry))
+      this.adopt(word, words, 0, other.heap.copyOut(entry, words, 0))
+    })
+  }
+
+  /** Copies the words of one of its entries to `into`; returns how many. */
+  copyOut(entry: number, into: Uint32Array, at: number): number {
+    return this.heap.copyOut(entry, into, at)
+  }
+
   /** Takes over an entry that stands at `from[begin]`, `size` words long, of a key that is known to be absent. */
   adopt(word: number, from: Uint32Array, begin: number, size: number): void {
     const entry = this.heap.copy(from, begin, size)

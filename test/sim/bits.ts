@@ -1,7 +1,6 @@
 // Every harm of a kind, and not one drawn by chance, over two small stores: each bit flipped, each cut, each piece
 // zeroed, doubled or swapped, each file missing, swapped or another store's, each length set to an extreme with the CRC
 // of its header or manifest mended. And over a third one that to its hints and its checkpoint.
-import { CHECKPOINT } from '../../src/files'
 import { cacheExchanges, type PastCache } from './caches'
 import type { Failure } from './cases'
 import { cacheLengths, lengths } from './forging'
@@ -169,10 +168,7 @@ function harmsOfCaches(victim: Victim, foreign: PastCache[]): Harm[] {
     const { bytes } = fileOf(victim.disk, name).live
     const cuts = upTo(bytes.length).map((at) => cutAt(name, at))
     return [
-      ...flips(name, bytes.length).map(({ hurt, roles }) => ({
-        hurt,
-        roles: name === CHECKPOINT ? readers : roles,
-      })),
+      ...flips(name, bytes.length),
       ...[...cuts, ...cacheLengths(name, bytes)].map((hurt) => ({ hurt, roles: readers })),
     ]
   })
