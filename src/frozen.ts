@@ -1,7 +1,7 @@
 // The store as it was at one moment: the keydir, less what has changed since.
 import { KEY_AT } from '../assembly/layout'
 import type { Kernels } from './kernels'
-import type { Place } from './keydir/keydir'
+import { type Place, TABLES } from './keydir/keydir'
 import type { Ledger } from './ledger'
 import type { Overlay } from './overlay'
 import type { Reader, ValueRef } from './reader'
@@ -13,12 +13,12 @@ export interface FrozenRooms {
 }
 
 export class FrozenLookup {
-  /** `size`: how many entries there were. What had expired by `nowMs` is not there. */
+  /** `size`: how many entries there were, for who asks. What had expired by `nowMs` is not there. */
   constructor(
     private readonly rooms: FrozenRooms,
     private readonly overlay: Overlay,
     private readonly nowMs: () => number,
-    readonly size: number,
+    readonly size = 0,
   ) {}
 
   private locate(keyBytes: number): Place | undefined {
@@ -61,6 +61,14 @@ export class FrozenLookup {
 
   /** As a keydir's, of the entries that were there; `visit` must not change the keydir. */
   forEach(visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void): void {
+    for (let part = 0; part < TABLES; part++) this.forEachOf(part, visit)
+  }
+
+  /** Those of one part of the keydir: whenever it is asked, all parts together are the store of that one moment. */
+  forEachOf(
+    part: number,
+    visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void,
+  ): void {
     const { kernels, ledger } = this.rooms
     const { overlay } = this
     const { bytes, call } = kernels
@@ -69,9 +77,9 @@ export class FrozenLookup {
       call.hashKey(KEY_AT, keyBytes)
       return overlay.find(kernels.hashLow, kernels.hashHigh, bytes, KEY_AT, keyBytes) !== 'unchanged'
     }
-    ledger.keydir.forEach((place, keys, at, keyBytes) => {
+    ledger.keydir.forEachOf(part, (place, keys, at, keyBytes) => {
       if (overlay.count === 0 || !hasChanged(keys, at, keyBytes)) visit(place, keys, at, keyBytes)
     })
-    overlay.forEach(visit)
+    overlay.forEachOf(part, visit)
   }
 }

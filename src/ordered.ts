@@ -152,6 +152,21 @@ export class OrderedView {
     return keyBytes
   }
 
+  /** The position of the entry whose record lies there, in a view in the order of the log; -1 where there is none. */
+  find(segment: number, offset: number): number {
+    const { rows, order } = this
+    let low = 0
+    for (let high = order.length; low < high; ) {
+      const middle = (low + high) >>> 1
+      const row = order[middle] * ROW_WORDS
+      const isBefore = (rows[row + SEGMENT] - segment || rows[row + OFFSET] - offset) < 0
+      if (isBefore) low = middle + 1
+      else high = middle
+    }
+    const row = order[low] * ROW_WORDS
+    return rows[row + SEGMENT] === segment && rows[row + OFFSET] === offset ? low : -1
+  }
+
   /** Where the entry at a position lies; the object is reused. */
   placeAt(position: number): Place {
     const { place, rows } = this
