@@ -80,11 +80,12 @@ export const ROW_BURIED = 0x400 // or a delete takes its place
 
 // --- one row of a window, as u32 words: the first is given, the others are found ---
 export const WINDOW_ROW_AT = 0 // where its record begins, from the window's start
-export const WINDOW_ROW_KEY = 1 // bytes of the key; what verifying it says in the high half
+export const WINDOW_ROW_KEY = 1 // bytes of the key; what verifying it says in the third byte; WINDOW_ROW_ASCII
 export const WINDOW_ROW_VALUE_BYTES = 2
 export const WINDOW_ROW_KEY_AT = 3 // where its key begins, and behind it its value, from the window's start
 export const WINDOW_ROW_WORDS = 4
 export const WINDOW_ROW_BYTES = 16
+export const WINDOW_ROW_ASCII = 0x100_0000 // key and value are intact and ASCII
 
 // --- why a scan stopped ---
 export const STOP_MORE = 0 // the next record is not wholly in the window

@@ -102,6 +102,10 @@ function checkKeyBytes(bytes: number): number {
 export class KeyCodec {
   constructor(private readonly encoding: KeyEncoding) {}
 
+  get isText(): boolean {
+    return this.encoding === 'utf8'
+  }
+
   /** The key, where it is one; what is left to check needs its bytes. */
   check(key: unknown): string | Uint8Array {
     if (typeof key === 'string') {
@@ -163,6 +167,10 @@ export class KeyCodec {
 
 export class ValueEncoder {
   constructor(private readonly encoding: ValueEncoding) {}
+
+  get isText(): boolean {
+    return this.encoding === 'utf8'
+  }
 
   /** What will be stored, as text or bytes. A codec's `encode` runs here, before anything is touched. */
   prepare(value: unknown): string | Uint8Array {

@@ -59,6 +59,17 @@ export class FrozenLookup {
     return count
   }
 
+  /** As a keydir's. */
+  forEachPlace(nowMs: number, visit: (segment: number, offset: number, isDamaged: boolean) => void): void {
+    if (this.overlay.count === 0) {
+      this.rooms.ledger.keydir.forEachPlace(nowMs, visit)
+      return
+    }
+    this.forEach(({ segment, offset, isDamaged, expiresAtMs }) => {
+      if (expiresAtMs === undefined || expiresAtMs > nowMs) visit(segment, offset, isDamaged)
+    })
+  }
+
   /** As a keydir's, of the entries that were there; `visit` must not change the keydir. */
   forEach(visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void): void {
     for (let part = 0; part < TABLES; part++) this.forEachOf(part, visit)

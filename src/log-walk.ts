@@ -8,6 +8,7 @@ import type { Keydir, Place } from './keydir/keydir'
 import { OrderedView } from './ordered'
 import { EVERYTHING_UNORDERED, isInRange, isUnbounded, type Range } from './range'
 import type { Reader } from './reader'
+import { NEAR_BITS, sortNear } from './sorting'
 import type { Walk } from './walk'
 import { Window, type WindowRooms } from './window'
 
@@ -16,16 +17,18 @@ const FIRST_BYTES = 0x4000
 /** Where the next record lies further off than this it is not read together with those before. */
 const GAP_BYTES = 0x4000
 const TAIL_BYTES = 0x1000
-const OFFSETS_MIN = 64
+const OFFSETS_MIN = 16
+/** Records are sorted, and mostly read, together that begin within so many bytes. */
+const STRETCH_BITS = NEAR_BITS
 
 export interface LogWalkRooms extends WindowRooms {
   reader: Reader
 }
 
-type Entries = Pick<Keydir, 'forEach'>
+type Entries = Pick<Keydir, 'forEach' | 'forEachPlace'>
 
-/** Where the records of one segment begin. */
-class Offsets {
+/** Where the records begin that begin within one stretch of a segment. */
+class Stretch {
   private list = new Uint32Array(OFFSETS_MIN)
   private count = 0
 
@@ -41,7 +44,7 @@ class Offsets {
   }
 
   sorted(): Uint32Array {
-    return this.list.subarray(0, this.count).sort()
+    return sortNear(this.list.subarray(0, this.count))
   }
 }
 
@@ -53,7 +56,7 @@ interface Apart {
 
 export class LogWalk implements Walk {
   private readonly window: Window
-  private readonly left: Offsets[]
+  private readonly left: Stretch[]
   private readonly damaged = new Set<string>()
   private segment: Segment | undefined
   private offsets: Uint32Array = new Uint32Array(0)
@@ -79,25 +82,36 @@ export class LogWalk implements Walk {
     this.left = this.collect(range, nowMs)
   }
 
-  private collect(range: Range, nowMs: number): Offsets[] {
-    const bySlot: (Offsets | undefined)[] = []
-    const isWhole = isUnbounded(range)
+  private collect(range: Range, nowMs: number): Stretch[] {
+    const bySlot: (Stretch | undefined)[][] = []
     let { limit } = range
-    if (limit === 0) return []
-    this.entries.forEach((place, keys, at, keyBytes) => {
-      if (place.expiresAtMs !== undefined && place.expiresAtMs <= nowMs) return
-      if (limit === 0 || (!isWhole && !isInRange(range, keys, at, keyBytes))) return
+    const add = (segment: number, offset: number, isDamaged: boolean): void => {
+      if (limit === 0) return
       limit--
-      let offsets = bySlot[place.segment]
-      if (offsets === undefined) {
-        offsets = new Offsets(place.segment)
-        bySlot[place.segment] = offsets
+      bySlot[segment] ??= []
+      const stretches = bySlot[segment]
+      const index = offset >>> STRETCH_BITS
+      let stretch = stretches[index]
+      if (stretch === undefined) {
+        stretch = new Stretch(segment)
+        stretches[index] = stretch
       }
-      offsets.push(place.offset)
-      if (place.isDamaged) this.damaged.add(nameOf(place.segment, place.offset))
-    })
+      stretch.push(offset)
+      if (isDamaged) this.damaged.add(nameOf(segment, offset))
+    }
+    if (isUnbounded(range)) {
+      this.entries.forEachPlace(nowMs, add)
+    } else {
+      this.entries.forEach(({ segment, offset, isDamaged, expiresAtMs }, keys, at, keyBytes) => {
+        if (expiresAtMs !== undefined && expiresAtMs <= nowMs) return
+        if (isInRange(range, keys, at, keyBytes)) add(segment, offset, isDamaged)
+      })
+    }
     // The last comes first.
-    return bySlot.filter((each) => each !== undefined).reverse()
+    return bySlot
+      .flat()
+      .filter((each) => each !== undefined)
+      .reverse()
   }
 
   advance(): boolean {
@@ -105,12 +119,12 @@ export class LogWalk implements Walk {
     if (++this.row < this.window.count) return true
     this.first = this.behind
     this.row = 0
-    if (this.first === this.offsets.length && !this.enterSegment()) return false
+    if (this.first === this.offsets.length && !this.enterStretch()) return false
     this.fill()
     return true
   }
 
-  private enterSegment(): boolean {
+  private enterStretch(): boolean {
     const next = this.left.pop()
     this.window.count = 0
     if (next === undefined) return false
@@ -202,7 +216,9 @@ export class LogWalk implements Walk {
     const apart = this.single()
     if (apart !== undefined) return codec.fromBytes(apart.key.slice())
     const { window, row } = this
-    return codec.read(window, window.keyAt(row), window.keyBytes(row))
+    const at = window.keyAt(row)
+    const bytes = window.keyBytes(row)
+    return codec.isText && window.isPlain(row) ? window.plainText(at, bytes) : codec.read(window, at, bytes)
   }
 
   value(codec: ValueEncoder): unknown {
@@ -215,6 +231,7 @@ export class LogWalk implements Walk {
     const { window, row, ref } = this
     ref.at = window.keyAt(row) + window.keyBytes(row)
     ref.bytes = window.valueBytes(row)
+    if (codec.isText && window.isPlain(row)) return window.plainText(ref.at, ref.bytes)
     return codec.read(window, ref)
   }
 }

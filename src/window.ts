@@ -3,8 +3,10 @@
 import { Buffer } from 'node:buffer'
 import {
   READ_AT,
+  VERIFY_BAD_HEADER,
   VERIFY_OK,
   WINDOW_BYTES,
+  WINDOW_ROW_ASCII,
   WINDOW_ROW_AT,
   WINDOW_ROW_KEY,
   WINDOW_ROW_KEY_AT,
@@ -14,7 +16,7 @@ import {
   WINDOW_ROWS_MAX,
 } from '../assembly/layout'
 import type { Catalog, Segment } from './catalog'
-import { ioError } from './errors'
+import { ioError, isCaskyError } from './errors'
 import type { Host } from './host/host'
 import { readFully } from './io'
 import type { Kernels, Memory } from './kernels'
@@ -31,9 +33,16 @@ export interface WindowRooms {
   catalog: Catalog
 }
 
+/** What `toString` comes to, without the way there; the types leave it out. */
+interface Text extends Buffer {
+  utf8Slice(begin: number, end: number): string
+}
+
+const textOf = (bytes: Uint8Array): Text => Buffer.from(bytes.buffer) as Text
+
 export class Window implements Memory {
   bytes = new Uint8Array(0)
-  text: Buffer = Buffer.alloc(0)
+  text = textOf(this.bytes)
   private words = new Uint32Array(0)
   private rows = new Uint32Array(0)
   private readonly pool = new Pool()
@@ -51,7 +60,16 @@ export class Window implements Memory {
     const begin = offsets[from]
     const asked = Math.min(to - from, WINDOW_ROWS_MAX)
     for (let i = 0; i < asked; i++) words[ROWS + i * WINDOW_ROW_WORDS] = offsets[from + i] - begin
-    this.read(segment, begin, bytes)
+    try {
+      this.read(segment, begin, bytes)
+    } catch (error) {
+      if (!isCaskyError(error) || error.code !== 'CASKY_CORRUPT') throw error
+      // There is no file: each entry is told by itself to be damaged.
+      this.count = asked
+      if (asked * WINDOW_ROW_WORDS > this.rows.length) this.rows = new Uint32Array(asked * WINDOW_ROW_WORDS)
+      this.rows.fill(VERIFY_BAD_HEADER << 16)
+      return
+    }
     this.count = call.verifyRows(asked, READ_AT, bytes, begin, segment.header.salt)
     this.keep(bytes)
   }
@@ -82,7 +100,7 @@ export class Window implements Memory {
     const { buffer } = new Uint8Array(capacity + SLACK_BYTES)
     this.bytes = new Uint8Array(buffer)
     this.words = new Uint32Array(buffer)
-    this.text = Buffer.from(buffer)
+    this.text = textOf(this.bytes)
   }
 
   copyOut(at: number, bytes: number): Uint8Array {
@@ -91,11 +109,21 @@ export class Window implements Memory {
 
   /** What was found of a record: VERIFY_OK, VERIFY_CUT_OFF, or what is wrong with it. */
   verdict(row: number): number {
-    return this.rows[row * WINDOW_ROW_WORDS + WINDOW_ROW_KEY] >>> 16
+    return (this.rows[row * WINDOW_ROW_WORDS + WINDOW_ROW_KEY] >>> 16) & 0xff
   }
 
   isIntact(row: number): boolean {
     return this.verdict(row) === VERIFY_OK
+  }
+
+  /** Whether its key and its value are, and are ASCII. */
+  isPlain(row: number): boolean {
+    return (this.rows[row * WINDOW_ROW_WORDS + WINDOW_ROW_KEY] & WINDOW_ROW_ASCII) !== 0
+  }
+
+  /** Bytes that are known to be ASCII, as a string. */
+  plainText(at: number, bytes: number): string {
+    return this.text.utf8Slice(at, at + bytes)
   }
 
   keyAt(row: number): number {

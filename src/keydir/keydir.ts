@@ -175,6 +175,14 @@ export class Keydir {
     for (let table = this.tableAt(index); table !== undefined; table = table.next) table.forEach(place, visit)
   }
 
+  /** Where the records of those entries lie that have not expired by `nowMs`; `visit` must not change the keydir. */
+  forEachPlace(nowMs: number, visit: (segment: number, offset: number, isDamaged: boolean) => void): void {
+    for (let index = 0; index < TABLES; index++) {
+      for (let table = this.tableAt(index); table !== undefined; table = table.next)
+        table.forEachPlace(nowMs, visit)
+    }
+  }
+
   /** The tables of one index, 0 to TABLES - 1, without what is dead in them. */
   tablesAt(index: number): Table[] {
     const tables: Table[] = []

@@ -402,4 +402,18 @@ export class Table {
       visit(place, bytes, this.keyAt(entry) * 4, words[entry + 3] & 0xffff)
     }
   }
+
+  /** Calls `visit` with where the record of each entry lies that has not expired by `nowMs`: as `forEach`, and sooner. */
+  forEachPlace(nowMs: number, visit: (segment: number, offset: number, isDamaged: boolean) => void): void {
+    const { words, usedWords } = this
+    for (let entry = 0; entry < usedWords; ) {
+      const offset = words[entry + 1]
+      const value = words[entry + 2]
+      const last = words[entry + 3]
+      const expires = offset >= TOP_BIT
+      const isGone = value === DEAD || (expires && words[entry + 4] + words[entry + 5] * TWO_32 <= nowMs)
+      if (!isGone) visit(((words[entry] & 0xff) << 16) | (last >>> 16), offset & LOW_31, value >= TOP_BIT)
+      entry += FIXED_WORDS + (expires ? EXPIRY_WORDS : 0) + (((last & 0xffff) + 3) >>> 2)
+    }
+  }
 }
