@@ -22,15 +22,35 @@ export class FrozenLookup {
   ) {}
 
   private locate(keyBytes: number): Place | undefined {
-    const { kernels, ledger } = this.rooms
+    const { kernels } = this.rooms
     kernels.call.hashKey(KEY_AT, keyBytes)
-    const { bytes, hashLow, hashHigh } = kernels
-    let place = this.overlay.find(hashLow, hashHigh, bytes, KEY_AT, keyBytes)
+    return this.placeOf(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, keyBytes)
+  }
+
+  /** Where the record of a key lay, if it had not expired. */
+  placeOf(
+    hashLow: number,
+    hashHigh: number,
+    source: Uint8Array,
+    at: number,
+    keyBytes: number,
+  ): Place | undefined {
+    const { keydir } = this.rooms.ledger
+    let place = this.overlay.find(hashLow, hashHigh, source, at, keyBytes)
     if (place === 'unchanged') {
-      const isThere = ledger.keydir.find(hashLow, hashHigh, bytes, KEY_AT, keyBytes)
-      place = isThere ? ledger.keydir.found : undefined
+      place = keydir.find(hashLow, hashHigh, source, at, keyBytes) ? keydir.found : undefined
     }
     return place !== undefined && this.isLive(place) ? place : undefined
+  }
+
+  /** As a keydir's. */
+  touch(hashLow: number, hashHigh: number): number {
+    return this.rooms.ledger.keydir.touch(hashLow, hashHigh)
+  }
+
+  /** Whether the keydir as it is now does not have the key. */
+  isGone(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
+    return !this.rooms.ledger.keydir.find(hashLow, hashHigh, source, at, keyBytes)
   }
 
   private isLive({ expiresAtMs }: Place): boolean {

@@ -6,7 +6,7 @@ import type { KeyCodec, ValueEncoder } from './encoding'
 import { CaskyError } from './errors'
 import type { Keydir, Place } from './keydir/keydir'
 import { OrderedView } from './ordered'
-import { EVERYTHING_UNORDERED, isInRange, isUnbounded, type Range } from './range'
+import { EVERYTHING, isInRange, isUnbounded, type Range } from './range'
 import type { Reader } from './reader'
 import { NEAR_BITS, sortNear } from './sorting'
 import type { Walk } from './walk'
@@ -198,7 +198,11 @@ export class LogWalk implements Walk {
   /** The log can't be believed here, and the keydir says whose it was. */
   private knownOne(): Apart {
     const { slot, path } = this.current()
-    this.known ??= new OrderedView(this.entries, EVERYTHING_UNORDERED, Number.NEGATIVE_INFINITY)
+    this.known ??= new OrderedView(
+      this.entries,
+      { ...EVERYTHING, isOrdered: false },
+      Number.NEGATIVE_INFINITY,
+    )
     const position = this.known.find(slot, this.offset)
     if (position < 0) {
       throw new CaskyError(

@@ -142,6 +142,17 @@ export class OrderedView {
     return this.order.length
   }
 
+  /** Bytes of all keys together. */
+  get keysBytes(): number {
+    return this.keys.used
+  }
+
+  /** Calls `visit` with where each key stands, in their order. */
+  forEachKey(visit: (keys: Uint8Array, at: number, keyBytes: number) => void): void {
+    const { bytes } = this.keys
+    for (const index of this.order) visit(bytes, this.keyAts[index], this.keyBytesOf(index))
+  }
+
   /** Writes the key at a position to `to`, and returns how many bytes it has. */
   writeKey(position: number, into: Uint8Array, to: number): number {
     const index = this.order[position]

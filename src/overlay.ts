@@ -1,6 +1,6 @@
 // What a snapshot remembers: of each key that was changed since, where its newest record lay then. So a snapshot costs
 // nothing when it is taken, and as much as what changes while it is kept.
-import { emptyPlace, Keydir, type KeyedHash, type Place } from './keydir/keydir'
+import { emptyPlace, Keydir, type KeyedHash, type Place, TABLES } from './keydir/keydir'
 
 /** Higher than any segment's slot: the key was not there. */
 const ABSENT_SLOT = 0xff_ffff
@@ -38,6 +38,11 @@ export class Overlay {
     const { before } = this
     if (before === undefined || !before.find(hashLow, hashHigh, source, at, keyBytes)) return 'unchanged'
     return before.found.segment === ABSENT_SLOT ? undefined : before.found
+  }
+
+  /** The keys that have changed and were there. */
+  forEach(visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void): void {
+    for (let part = 0; part < TABLES; part++) this.forEachOf(part, visit)
   }
 
   /** The keys of one part of the keydir that have changed and were there. */

@@ -31,13 +31,13 @@ export interface Range {
   skipsDamaged: boolean
 }
 
-export const EVERYTHING_UNORDERED: Range = {
+export const EVERYTHING: Range = {
   prefix: undefined,
   lower: undefined,
   upper: undefined,
   reverse: false,
   limit: Number.POSITIVE_INFINITY,
-  isOrdered: false,
+  isOrdered: true,
   skipsDamaged: false,
 }
 

@@ -1,15 +1,17 @@
 // Which way an iteration goes, and what it holds meanwhile.
-import { KEY_AT } from '../assembly/layout'
-import type { KeyCodec, ValueEncoder } from './encoding'
 import { FrozenLookup } from './frozen'
+import { KeyOrder, sortedRun } from './key-order'
 import { KeyWalk } from './key-walk'
 import type { Ledger } from './ledger'
 import { LogWalk, type LogWalkRooms } from './log-walk'
-import { OrderedView } from './ordered'
+import { OrderWalk } from './order-walk'
 import { Overlay } from './overlay'
 import type { Pins, Unpin } from './pins'
-import type { Range } from './range'
+import { isUnbounded, type Range } from './range'
 import type { Walk } from './walk'
+
+/** One in so many of all entries: more of them are sooner met in the order of the log. */
+const PART = 8
 
 export interface WalkRooms extends LogWalkRooms {
   ledger: Ledger
@@ -36,14 +38,54 @@ export function beginWalk(
   const { kernels, ledger, pins } = rooms
   const overlay = seen ?? new Overlay(kernels.keyedHash)
   const entries = new FrozenLookup(rooms, overlay, () => nowMs)
-  if (!range.isOrdered && isOfKeys) {
-    return { walk: new KeyWalk(entries, range, nowMs), unpin: holding(rooms, overlay) }
-  }
+  if (range.isOrdered || isSooner(range, ledger)) return inOrder(rooms, entries, overlay, range, isOfKeys)
+  if (isOfKeys) return { walk: new KeyWalk(entries, range, nowMs), unpin: holding(rooms, overlay) }
   const unpin = pins.pin()
-  if (!range.isOrdered) {
-    return { walk: new LogWalk(rooms, seen === undefined ? ledger.keydir : entries, range, nowMs), unpin }
+  return { walk: new LogWalk(rooms, seen === undefined ? ledger.keydir : entries, range, nowMs), unpin }
+}
+
+/** Whether the order of the keys, where somebody has asked for that, leads to a part of them soonest. */
+function isSooner(range: Range, { keydir, order }: Ledger): boolean {
+  if (order === undefined || isUnbounded(range)) return false
+  let count = 0
+  for (const run of order.current()) {
+    const [from, to] = run.within(range)
+    count += to - from
   }
-  return { walk: new ViewWalk(rooms, new OrderedView(entries, range, nowMs)), unpin }
+  return count * PART < keydir.count
+}
+
+function inOrder(
+  rooms: WalkRooms,
+  entries: FrozenLookup,
+  overlay: Overlay,
+  range: Range,
+  isOfKeys: boolean,
+): Begun {
+  const { ledger } = rooms
+  ledger.order ??= new KeyOrder(ledger.keydir)
+  const { order } = ledger
+  let runs = order.current()
+  if (overlay.count > 0) {
+    // Keys that the keydir may not have any more.
+    const changed = sortedRun(overlay, {
+      ...range,
+      isOrdered: true,
+      reverse: false,
+      limit: Number.POSITIVE_INFINITY,
+    })
+    runs = [...runs, changed]
+  }
+  const isExact = overlay.count === 0 && order.isExact && !ledger.keydir.hasExpiring
+  const letGo = holding(rooms, overlay)
+  order.readers++
+  let isReading = true
+  const unpin = (): void => {
+    if (isReading) order.readers--
+    isReading = false
+    letGo()
+  }
+  return { walk: new OrderWalk(rooms, entries, order, runs, range, isOfKeys, isExact), unpin }
 }
 
 /** From now on the overlay is told of what changes, and segments stay. */
@@ -56,33 +98,5 @@ function holding({ ledger, pins }: WalkRooms, overlay: Overlay): Unpin {
     isHeld = false
     ledger.letGo(overlay)
     unpin()
-  }
-}
-
-class ViewWalk implements Walk {
-  private position = -1
-
-  constructor(
-    private readonly rooms: Pick<WalkRooms, 'kernels' | 'reader'>,
-    private readonly view: OrderedView,
-  ) {}
-
-  advance(): boolean {
-    this.position++
-    return this.position < this.view.length
-  }
-
-  private writeKey(): number {
-    return this.view.writeKey(this.position, this.rooms.kernels.bytes, KEY_AT)
-  }
-
-  key(codec: KeyCodec): unknown {
-    return codec.read(this.rooms.kernels, KEY_AT, this.writeKey())
-  }
-
-  value(codec: ValueEncoder): unknown {
-    const { kernels, reader } = this.rooms
-    const keyBytes = this.writeKey()
-    return codec.read(kernels, reader.read(this.view.placeAt(this.position), keyBytes))
   }
 }

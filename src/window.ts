@@ -126,6 +126,18 @@ export class Window implements Memory {
     return this.text.utf8Slice(at, at + bytes)
   }
 
+  /** The row of the record that begins there, from the window's first byte; -1 where it has none. */
+  rowAt(offset: number): number {
+    const { rows } = this
+    let low = 0
+    for (let high = this.count; low < high; ) {
+      const middle = (low + high) >>> 1
+      if (rows[middle * WINDOW_ROW_WORDS + WINDOW_ROW_AT] < offset) low = middle + 1
+      else high = middle
+    }
+    return low < this.count && rows[low * WINDOW_ROW_WORDS + WINDOW_ROW_AT] === offset ? low : -1
+  }
+
   keyAt(row: number): number {
     return this.rows[row * WINDOW_ROW_WORDS + WINDOW_ROW_KEY_AT]
   }

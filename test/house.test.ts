@@ -87,6 +87,8 @@ const FLOORS: string[][] = [
     'range',
     'sorting',
     'ordered',
+    'key-order',
+    'order-walk',
     'walk',
     'window',
     'log-walk',
