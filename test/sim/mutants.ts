@@ -407,8 +407,8 @@ export const MUTANTS: Mutant[] = [
     6,
     mutant('an iterator does not hold what a merge replaces', 'merge', [
       'src/walks.ts',
-      '  const unpin = pins.pin()\n  if',
-      '  const unpin = () => {}\n  if',
+      '  const unpin = pins.pin()\n  ledger.hold',
+      '  const unpin = () => {}\n  ledger.hold',
     ]),
   ),
   mutant('what was held for a snapshot is never removed', 'merge', [
