@@ -9,5 +9,6 @@ export { scanPrefixes } from './hint'
 export { encodeHeader, encodeRecord, isHeaderValid, verifyRecord } from './record'
 export { describe, find, scan } from './scan'
 export { keyedHash, sipHash } from './siphash'
+export { verifyRows } from './window'
 
 buildCrcTables()

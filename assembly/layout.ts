@@ -42,6 +42,9 @@ export const WRITE_AT = 0x3_0000 // the commit group that is filling
 export const WRITE_BYTES = 0x4_0000
 export const READ_AT = 0x8_0000 // a record on its way from disk to the caller
 export const READ_BYTES = 0x8_0000
+export const WINDOW_BYTES = 0x4_0000 // neighbouring records that are read together, at READ_AT too
+export const WINDOW_ROWS_AT = 0xc_0000 // and behind them a row for each
+export const WINDOW_ROWS_MAX = 8192
 export const SCAN_TABLE_AT = 0x10_0000 // rows that the scan hands back
 export const SCAN_ROWS_MAX = 16_384
 export const SCAN_AT = 0x18_0000 // the part of a segment that is being scanned
@@ -77,6 +80,15 @@ export const ROW_VALUE_DAMAGED = 0x100
 export const ROW_COPIED = 0x200 // a merge's marks: its record is copied,
 export const ROW_BURIED = 0x400 // or a delete takes its place
 
+// --- one row of a window, as u32 words: the first is given, the others are found ---
+export const WINDOW_ROW_AT = 0 // where its record begins, from the window's start
+export const WINDOW_ROW_KEY = 1 // bytes of the key; what verifying it says in the third byte; WINDOW_ROW_ASCII
+export const WINDOW_ROW_VALUE_BYTES = 2
+export const WINDOW_ROW_KEY_AT = 3 // where its key begins, and behind it its value, from the window's start
+export const WINDOW_ROW_WORDS = 4
+export const WINDOW_ROW_BYTES = 16
+export const WINDOW_ROW_ASCII = 0x100_0000 // key and value are intact and ASCII
+
 // --- why a scan stopped ---
 export const STOP_MORE = 0 // the next record is not wholly in the window
 export const STOP_TABLE_FULL = 1
@@ -88,3 +100,4 @@ export const VERIFY_OK = 0
 export const VERIFY_BAD_HEADER = 1
 export const VERIFY_BAD_VALUE = 2
 export const VERIFY_OTHER_KEY = 3
+export const VERIFY_CUT_OFF = 4 // its header is intact, and its value goes on behind the window

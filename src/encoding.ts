@@ -3,7 +3,7 @@ import { Buffer, isUtf8 } from 'node:buffer'
 import { KEY_BYTES_MAX, VALUE_BYTES_MAX } from '../assembly/layout'
 import { asBytes } from './bytes'
 import { CaskyError } from './errors'
-import type { Kernels } from './kernels'
+import type { Kernels, Memory } from './kernels'
 import type { ValueRef } from './reader'
 import { describe } from './wording'
 
@@ -102,6 +102,10 @@ function checkKeyBytes(bytes: number): number {
 export class KeyCodec {
   constructor(private readonly encoding: KeyEncoding) {}
 
+  get isText(): boolean {
+    return this.encoding === 'utf8'
+  }
+
   /** The key, where it is one; what is left to check needs its bytes. */
   check(key: unknown): string | Uint8Array {
     if (typeof key === 'string') {
@@ -141,9 +145,9 @@ export class KeyCodec {
   }
 
   /** The key that stands at `at`, as the caller's own. */
-  read(kernels: Kernels, at: number, keyBytes: number): string | Uint8Array {
-    if (this.encoding === 'bytes') return kernels.copyOut(at, keyBytes)
-    return this.text(kernels.text, at, keyBytes)
+  read(memory: Memory, at: number, keyBytes: number): string | Uint8Array {
+    if (this.encoding === 'bytes') return memory.copyOut(at, keyBytes)
+    return this.text(memory.text, at, keyBytes)
   }
 
   fromBytes(bytes: Uint8Array): string | Uint8Array {
@@ -167,6 +171,10 @@ export class ValueEncoder {
   /** Whether it is the caller's own. */
   get isForeign(): boolean {
     return typeof this.encoding === 'object'
+  }
+
+  get isText(): boolean {
+    return this.encoding === 'utf8'
   }
 
   /** What will be stored, as text or bytes. A codec's `encode` runs here, before anything is touched. */
@@ -257,14 +265,14 @@ export class ValueEncoder {
     return bytes
   }
 
-  /** The value that stands in the kernels' memory, as the caller's own. */
-  read(kernels: Kernels, ref: ValueRef): unknown {
+  /** The value that stands in memory, as the caller's own. */
+  read(memory: Memory, ref: ValueRef): unknown {
     const { encoding } = this
-    if (encoding === 'utf8') return this.readText(kernels, ref)
-    if (encoding === 'bytes') return ref.large ?? kernels.copyOut(ref.at, ref.bytes)
+    if (encoding === 'utf8') return this.readText(memory, ref)
+    if (encoding === 'bytes') return ref.large ?? memory.copyOut(ref.at, ref.bytes)
     try {
-      if (encoding === 'json') return JSON.parse(this.readText(kernels, ref))
-      return encoding.decode(ref.large ?? kernels.bytes.slice(ref.at, ref.at + ref.bytes))
+      if (encoding === 'json') return JSON.parse(this.readText(memory, ref))
+      return encoding.decode(ref.large ?? memory.bytes.slice(ref.at, ref.at + ref.bytes))
     } catch (cause) {
       if (cause instanceof CaskyError) throw cause
       const codec = encoding === 'json' ? 'JSON' : 'the codec'
@@ -276,10 +284,10 @@ export class ValueEncoder {
     }
   }
 
-  private readText(kernels: Kernels, { large, at, bytes }: ValueRef): string {
+  private readText(memory: Memory, { large, at, bytes }: ValueRef): string {
     let text: string | undefined
     try {
-      text = large === undefined ? readText(kernels.text, at, bytes) : readText(bufferOf(large), 0, bytes)
+      text = large === undefined ? readText(memory.text, at, bytes) : readText(bufferOf(large), 0, bytes)
     } catch (cause) {
       throw valueError(
         `the stored value is too long for a string (${bytes} bytes); open the store with valueEncoding: 'bytes'`,

@@ -1,24 +1,15 @@
 // What the reads of a follower see: the keydir as it is, or as it was before the refresh that is under way, or has failed.
 import { isCaskyError } from './errors'
 import { FrozenLookup } from './frozen'
-import type { Host } from './host/host'
-import type { Kernels } from './kernels'
-import type { Ledger } from './ledger'
 import type { Lookup } from './lookup'
-import { OrderedView } from './ordered'
 import { Overlay } from './overlay'
-import type { Pins, Unpin } from './pins'
-import type { Reader } from './reader'
+import type { Unpin } from './pins'
 import type { Source } from './reading'
 import type { View } from './snapshot'
+import { beginWalk, type WalkRooms } from './walks'
 
-export interface ReadRooms {
-  host: Host
-  kernels: Kernels
-  ledger: Ledger
+export interface ReadRooms extends WalkRooms {
   lookup: Lookup
-  pins: Pins
-  reader: Reader
 }
 
 interface Frozen extends View {
@@ -35,12 +26,11 @@ export class FollowerReads {
     private readonly rooms: ReadRooms,
     turn: () => number,
   ) {
-    const { host, kernels, ledger, pins, reader, lookup } = rooms
+    const { host, kernels, lookup } = rooms
     const now = (): Source['lookup'] => this.frozen?.lookup ?? lookup
     const size = (): number => (this.frozen ?? lookup).sizeAt(host.nowMs())
     this.source = {
       kernels,
-      reader,
       turn,
       lookup: {
         has: (keyBytes) => now().has(keyBytes),
@@ -58,10 +48,7 @@ export class FollowerReads {
           return size()
         },
       },
-      view: (range) => {
-        const entries = this.frozen?.lookup ?? ledger.keydir
-        return { view: new OrderedView(entries, range, host.nowMs()), unpin: pins.pin() }
-      },
+      walk: (range, isOfKeys) => beginWalk(rooms, range, isOfKeys, host.nowMs(), this.frozen?.overlay),
     }
   }
 

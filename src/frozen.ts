@@ -1,7 +1,7 @@
 // The store as it was at one moment: the keydir, less what has changed since.
 import { KEY_AT } from '../assembly/layout'
 import type { Kernels } from './kernels'
-import type { Place } from './keydir/keydir'
+import { type Place, TABLES } from './keydir/keydir'
 import type { Ledger } from './ledger'
 import type { Overlay } from './overlay'
 import type { Reader, ValueRef } from './reader'
@@ -13,24 +13,44 @@ export interface FrozenRooms {
 }
 
 export class FrozenLookup {
-  /** `size`: how many entries there were. What had expired by `nowMs` is not there. */
+  /** `size`: how many entries there were, for who asks. What had expired by `nowMs` is not there. */
   constructor(
     private readonly rooms: FrozenRooms,
     private readonly overlay: Overlay,
     private readonly nowMs: () => number,
-    readonly size: number,
+    readonly size = 0,
   ) {}
 
   private locate(keyBytes: number): Place | undefined {
-    const { kernels, ledger } = this.rooms
+    const { kernels } = this.rooms
     kernels.call.hashKey(KEY_AT, keyBytes)
-    const { bytes, hashLow, hashHigh } = kernels
-    let place = this.overlay.find(hashLow, hashHigh, bytes, KEY_AT, keyBytes)
+    return this.placeOf(kernels.hashLow, kernels.hashHigh, kernels.bytes, KEY_AT, keyBytes)
+  }
+
+  /** Where the record of a key lay, if it had not expired. */
+  placeOf(
+    hashLow: number,
+    hashHigh: number,
+    source: Uint8Array,
+    at: number,
+    keyBytes: number,
+  ): Place | undefined {
+    const { keydir } = this.rooms.ledger
+    let place = this.overlay.find(hashLow, hashHigh, source, at, keyBytes)
     if (place === 'unchanged') {
-      const isThere = ledger.keydir.find(hashLow, hashHigh, bytes, KEY_AT, keyBytes)
-      place = isThere ? ledger.keydir.found : undefined
+      place = keydir.find(hashLow, hashHigh, source, at, keyBytes) ? keydir.found : undefined
     }
     return place !== undefined && this.isLive(place) ? place : undefined
+  }
+
+  /** As a keydir's. */
+  touch(hashLow: number, hashHigh: number): number {
+    return this.rooms.ledger.keydir.touch(hashLow, hashHigh)
+  }
+
+  /** Whether the keydir as it is now does not have the key. */
+  isGone(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
+    return !this.rooms.ledger.keydir.find(hashLow, hashHigh, source, at, keyBytes)
   }
 
   private isLive({ expiresAtMs }: Place): boolean {
@@ -59,8 +79,27 @@ export class FrozenLookup {
     return count
   }
 
+  /** As a keydir's. */
+  forEachPlace(nowMs: number, visit: (segment: number, offset: number, isDamaged: boolean) => void): void {
+    if (this.overlay.count === 0) {
+      this.rooms.ledger.keydir.forEachPlace(nowMs, visit)
+      return
+    }
+    this.forEach(({ segment, offset, isDamaged, expiresAtMs }) => {
+      if (expiresAtMs === undefined || expiresAtMs > nowMs) visit(segment, offset, isDamaged)
+    })
+  }
+
   /** As a keydir's, of the entries that were there; `visit` must not change the keydir. */
   forEach(visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void): void {
+    for (let part = 0; part < TABLES; part++) this.forEachOf(part, visit)
+  }
+
+  /** Those of one part of the keydir: whenever it is asked, all parts together are the store of that one moment. */
+  forEachOf(
+    part: number,
+    visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void,
+  ): void {
     const { kernels, ledger } = this.rooms
     const { overlay } = this
     const { bytes, call } = kernels
@@ -69,9 +108,9 @@ export class FrozenLookup {
       call.hashKey(KEY_AT, keyBytes)
       return overlay.find(kernels.hashLow, kernels.hashHigh, bytes, KEY_AT, keyBytes) !== 'unchanged'
     }
-    ledger.keydir.forEach((place, keys, at, keyBytes) => {
+    ledger.keydir.forEachOf(part, (place, keys, at, keyBytes) => {
       if (overlay.count === 0 || !hasChanged(keys, at, keyBytes)) visit(place, keys, at, keyBytes)
     })
-    overlay.forEach(visit)
+    overlay.forEachOf(part, visit)
   }
 }

@@ -78,6 +78,7 @@ export interface KernelCalls {
   ): void
   isHeaderValid(at: number, available: number, seed: number): number
   verifyRecord(at: number, available: number, seed: number, keyAt: number, keyBytes: number): number
+  verifyRows(rows: number, at: number, available: number, offset: number, salt: number): number
   describe(at: number): void
   find(
     at: number,
@@ -122,7 +123,16 @@ function reserve(pages: number): WebAssembly.Memory {
   }
 }
 
-export class Kernels {
+/** Where bytes stand that become keys and values. */
+export interface Memory {
+  readonly bytes: Uint8Array
+  /** The same, for turning them into strings. */
+  readonly text: Buffer
+  /** Bytes of it as the caller's own. */
+  copyOut(at: number, bytes: number): Uint8Array
+}
+
+export class Kernels implements Memory {
   readonly call: KernelCalls
   readonly bytes: Uint8Array
   readonly words: Uint32Array

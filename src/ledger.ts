@@ -3,6 +3,7 @@ import { KEY_AT, KIND_DELETE, KIND_MASK } from '../assembly/layout'
 import { GrowableBytes, GrowableWords } from './bytes'
 import type { Catalog } from './catalog'
 import type { Kernels } from './kernels'
+import type { KeyOrder } from './key-order'
 import { emptyPlace, Keydir, type Place, TABLES } from './keydir/keydir'
 import type { Memtable } from './memtable'
 import type { Overlay } from './overlay'
@@ -20,6 +21,8 @@ export class Ledger {
   groups = 0
   /** Entries that had expired and were forgotten. */
   swept = 0
+  /** The keys in their order, once somebody has asked for that. */
+  order: KeyOrder | undefined
   private touched = 0
 
   constructor(
@@ -40,6 +43,7 @@ export class Ledger {
     const replaces = this.keydir.put(hashLow, hashHigh, source, at, keyBytes, place)
     if (this.overlays.size > 0) this.note(hashLow, hashHigh, source, at, keyBytes, replaces)
     if (replaces) this.retire()
+    else if (this.order?.add(source, at, keyBytes) === false) this.order = undefined
     this.catalog.at(place.segment).liveBytes += place.recordBytes
   }
 

@@ -142,6 +142,17 @@ export class OrderedView {
     return this.order.length
   }
 
+  /** Bytes of all keys together. */
+  get keysBytes(): number {
+    return this.keys.used
+  }
+
+  /** Calls `visit` with where each key stands, in their order. */
+  forEachKey(visit: (keys: Uint8Array, at: number, keyBytes: number) => void): void {
+    const { bytes } = this.keys
+    for (const index of this.order) visit(bytes, this.keyAts[index], this.keyBytesOf(index))
+  }
+
   /** Writes the key at a position to `to`, and returns how many bytes it has. */
   writeKey(position: number, into: Uint8Array, to: number): number {
     const index = this.order[position]
@@ -150,6 +161,21 @@ export class OrderedView {
     const { bytes } = this.keys
     for (let i = 0; i < keyBytes; i++) into[to + i] = bytes[at + i]
     return keyBytes
+  }
+
+  /** The position of the entry whose record lies there, in a view in the order of the log; -1 where there is none. */
+  find(segment: number, offset: number): number {
+    const { rows, order } = this
+    let low = 0
+    for (let high = order.length; low < high; ) {
+      const middle = (low + high) >>> 1
+      const row = order[middle] * ROW_WORDS
+      const isBefore = (rows[row + SEGMENT] - segment || rows[row + OFFSET] - offset) < 0
+      if (isBefore) low = middle + 1
+      else high = middle
+    }
+    const row = order[low] * ROW_WORDS
+    return rows[row + SEGMENT] === segment && rows[row + OFFSET] === offset ? low : -1
   }
 
   /** Where the entry at a position lies; the object is reused. */

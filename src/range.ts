@@ -31,6 +31,16 @@ export interface Range {
   skipsDamaged: boolean
 }
 
+export const EVERYTHING: Range = {
+  prefix: undefined,
+  lower: undefined,
+  upper: undefined,
+  reverse: false,
+  limit: Number.POSITIVE_INFINITY,
+  isOrdered: true,
+  skipsDamaged: false,
+}
+
 const NAMES = ['prefix', 'gt', 'gte', 'lt', 'lte', 'reverse', 'limit', 'order', 'damaged']
 
 const NO_BYTES = new Uint8Array(0)
@@ -70,6 +80,11 @@ export function rangeOf(given: unknown, codec: KeyCodec, call: string): Range {
     isOrdered: oneOf<'key' | 'any'>(options, 'order', ['key', 'any']) === 'key',
     skipsDamaged: oneOf<'throw' | 'skip'>(options, 'damaged', ['throw', 'skip']) === 'skip',
   }
+}
+
+/** Whether every key is in range. */
+export function isUnbounded({ prefix, lower, upper }: Range): boolean {
+  return prefix === undefined && lower === undefined && upper === undefined
 }
 
 export function isInRange(range: Range, keys: Uint8Array, at: number, keyBytes: number): boolean {

@@ -4,16 +4,15 @@ import type { KeyCodec, KeyEncoding, KeyIn, KeyOut, ValueEncoder, ValueEncoding,
 import { CaskyError } from './errors'
 import type { Kernels } from './kernels'
 import { KeyBatch } from './key-batch'
-import type { OrderedView } from './ordered'
-import type { Unpin } from './pins'
 import { type Range, type RangeOptions, rangeOf } from './range'
-import type { Reader, ValueRef } from './reader'
+import type { ValueRef } from './reader'
+import { Entries, type Walk } from './walk'
+import type { Begun } from './walks'
 import { describe } from './wording'
 
 /** Where reads go. The key of a call stands at KEY_AT. */
 export interface Source {
   kernels: Kernels
-  reader: Reader
   lookup: {
     has(keyBytes: number): boolean
     expiresAtMs(keyBytes: number): number | undefined
@@ -22,14 +21,11 @@ export interface Source {
     readMany?(batch: KeyBatch, take: (ref: ValueRef | undefined) => void): void
     readonly size: number
   }
-  /** What is in a range as of this call; it can be read from until it is unpinned. */
-  view(range: Range): { view: OrderedView; unpin: Unpin }
+  /** Goes through what is in a range as of this call, or through its keys only, until it is unpinned. */
+  walk(range: Range, isOfKeys: boolean): Begun
   /** Counts the changes that come of themselves, in the middle of a call. */
   turn?: () => number
 }
-
-/** One that nobody goes on with must not keep segments for ever. */
-const leftIterators = new FinalizationRegistry<Unpin>((unpin) => unpin())
 
 let begin: (
   reading: Reading<KeyEncoding, ValueEncoding>,
@@ -136,72 +132,40 @@ export abstract class Reading<K extends KeyEncoding, V extends ValueEncoding> {
    * At a damaged entry the iteration throws CASKY_CORRUPT, or goes on with `damaged: 'skip'`.
    */
   entries(options?: RangeOptions<K>): IterableIterator<[KeyOut<K>, ValueOut<V>]> {
-    return this.#iterate(options, 'entries', (view, position, keyBytes) => [
-      this.#keyOf(keyBytes),
-      this.#valueAt(view, position, keyBytes),
-    ])
+    return this.#iterate(options, 'entries', (walk) => [this.#keyOf(walk), this.#valueOf(walk)])
   }
 
   /** As `entries`, keys only: reads no disk, and lists damaged entries too. */
   keys(options?: RangeOptions<K>): IterableIterator<KeyOut<K>> {
-    return this.#iterate(options, 'keys', (_view, _position, keyBytes) => this.#keyOf(keyBytes))
+    return this.#iterate(options, 'keys', (walk) => this.#keyOf(walk))
   }
 
   /** As `entries`, values only. */
   values(options?: RangeOptions<K>): IterableIterator<ValueOut<V>> {
-    return this.#iterate(options, 'values', (view, position, keyBytes) =>
-      this.#valueAt(view, position, keyBytes),
-    )
+    return this.#iterate(options, 'values', (walk) => this.#valueOf(walk))
   }
 
   [Symbol.iterator](): IterableIterator<[KeyOut<K>, ValueOut<V>]> {
     return this.entries()
   }
 
-  #keyOf(keyBytes: number): KeyOut<K> {
-    return this.#keys.read(this.#source().kernels, KEY_AT, keyBytes) as KeyOut<K>
+  #keyOf(walk: Walk): KeyOut<K> {
+    return walk.key(this.#keys) as KeyOut<K>
   }
 
-  #valueAt(view: OrderedView, position: number, keyBytes: number): ValueOut<V> {
-    const { kernels, reader } = this.#source()
-    return this.#values.read(kernels, reader.read(view.placeAt(position), keyBytes)) as ValueOut<V>
+  #valueOf(walk: Walk): ValueOut<V> {
+    return walk.value(this.#values) as ValueOut<V>
   }
 
-  /** `take`: what an entry, whose key stands at KEY_AT, is told as. */
+  /** `take`: what an entry is told as. */
   #iterate<T>(
     options: unknown,
-    call: string,
-    take: (view: OrderedView, position: number, keyBytes: number) => T,
-  ): Generator<T, undefined> {
+    call: 'entries' | 'keys' | 'values',
+    take: (walk: Walk) => T,
+  ): IterableIterator<T> {
     const source = this.#source()
     const range = rangeOf(options, this.#keys, call)
-    const { view, unpin } = source.view(range)
-    const items = this.#items(view, range.skipsDamaged, unpin, take)
-    leftIterators.register(items, unpin)
-    return items
-  }
-
-  *#items<T>(
-    view: OrderedView,
-    skipsDamaged: boolean,
-    unpin: Unpin,
-    take: (view: OrderedView, position: number, keyBytes: number) => T,
-  ): Generator<T, undefined> {
-    try {
-      for (let position = 0; position < view.length; position++) {
-        const { kernels } = this.#source()
-        let item: T
-        try {
-          item = take(view, position, view.writeKey(position, kernels.bytes, KEY_AT))
-        } catch (error) {
-          if (skipsDamaged && error instanceof CaskyError && error.code === 'CASKY_CORRUPT') continue
-          throw error
-        }
-        yield item
-      }
-      return undefined
-    } finally {
-      unpin()
-    }
+    const { walk, unpin } = source.walk(range, call === 'keys')
+    return new Entries(walk, this.#source, take, range.skipsDamaged, unpin)
   }
 }

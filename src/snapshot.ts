@@ -3,9 +3,9 @@ import type { KeyCodec, KeyEncoding, ValueEncoder, ValueEncoding } from './encod
 import { CaskyError } from './errors'
 import { FrozenLookup } from './frozen'
 import type { Rooms } from './open'
-import { OrderedView } from './ordered'
 import { Overlay } from './overlay'
 import { Reading, readFrom, type Source } from './reading'
+import { beginWalk } from './walks'
 
 let construct: (source: () => Source, keys: KeyCodec, values: ValueEncoder, hold: Hold) => unknown
 
@@ -93,8 +93,8 @@ export function snapshotOf<K extends KeyEncoding, V extends ValueEncoding>(
   }
   snapshots.add(hold)
   const lookup = new FrozenLookup({ kernels, ledger, reader }, overlay, () => nowMs, size)
-  const view: Source['view'] = (range) => ({ view: new OrderedView(lookup, range, nowMs), unpin: pins.pin() })
-  const source: Source = { kernels, reader, lookup, view }
+  const walk: Source['walk'] = (range, isOfKeys) => beginWalk(rooms, range, isOfKeys, nowMs, overlay)
+  const source: Source = { kernels, lookup, walk }
   const snapshot = construct(
     () => {
       opened()

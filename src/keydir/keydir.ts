@@ -204,6 +204,12 @@ export class Keydir {
     this.tableAt(index)?.forEach(emptyPlace(), visit)
   }
 
+  /** Where the records of those entries lie that have not expired by `nowMs`; `visit` must not change the keydir. */
+  forEachPlace(nowMs: number, visit: (segment: number, offset: number, isDamaged: boolean) => void): void {
+    const place = emptyPlace()
+    for (let index = 0; index < TABLES; index++) this.tableAt(index)?.forEachPlace(nowMs, place, visit)
+  }
+
   /** The words that `exportOf` writes; 0 where there is no entry. */
   imageWordsOf(index: number): number {
     const table = this.tableAt(index)

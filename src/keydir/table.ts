@@ -237,11 +237,30 @@ export class Table {
   /** Calls `visit` for each entry, in no order; `place` is used for all of them. */
   forEach(place: Place, visit: Visit): void {
     const { slots, heap } = this
+    this.touchAll()
     for (let slot = 0; slot < slots.length; slot += SLOT_WORDS) {
       const entry = slots[slot + 1]
       if (entry === 0) continue
       heap.read(entry, slots[slot] & 0xff, place)
       visit(place, heap.bytes(entry), heap.keyAt(entry), heap.keyBytes(entry))
+    }
+  }
+
+  /** Calls `visit` with where the record of each entry lies that has not expired by `nowMs`; `place` is used for all. */
+  forEachPlace(
+    nowMs: number,
+    place: Place,
+    visit: (segment: number, offset: number, isDamaged: boolean) => void,
+  ): void {
+    const { slots, heap } = this
+    this.touchAll()
+    for (let slot = 0; slot < slots.length; slot += SLOT_WORDS) {
+      const entry = slots[slot + 1]
+      if (entry === 0) continue
+      heap.read(entry, slots[slot] & 0xff, place)
+      const { expiresAtMs } = place
+      if (expiresAtMs === undefined || expiresAtMs > nowMs)
+        visit(place.segment, place.offset, place.isDamaged)
     }
   }
 

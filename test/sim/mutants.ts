@@ -406,9 +406,9 @@ export const MUTANTS: Mutant[] = [
   rare(
     6,
     mutant('an iterator does not hold what a merge replaces', 'merge', [
-      'src/source.ts',
-      'host.nowMs()), unpin: pins.pin() }',
-      'host.nowMs()), unpin: () => {} }',
+      'src/walks.ts',
+      '  const unpin = pins.pin()\n  ledger.hold',
+      '  const unpin = () => {}\n  ledger.hold',
     ]),
   ),
   mutant('what was held for a snapshot is never removed', 'merge', [
