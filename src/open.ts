@@ -248,7 +248,7 @@ function* openRooms(
     const manifest = found ?? create(host, kernels, directory, lock)
     kernels.keepSecret(manifest.secret)
     if (strangers !== undefined) catalog.besideWriter(strangers)
-    const lengthOf = (segment: Segment, file: FileHandle) => durableBytes({ host, kernels }, segment, file)
+    const lengthOf = (segment: Segment, file: FileHandle) => durableBytes(host, segment, file)
     const recovery = yield* recover(
       { ...rooms, lengthOf: lock === undefined ? lengthOf : undefined },
       manifest,

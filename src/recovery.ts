@@ -18,6 +18,7 @@ import {
   type ReadFrom,
   readRecords,
   reportMissing,
+  type Stride,
 } from './pass'
 import type { Sink } from './replay'
 import { type Restored, restore } from './restore'
@@ -72,6 +73,8 @@ export interface RecoveryRooms {
   health: Health
   /** How much of a segment that another process may be writing to is to be read; all, where undefined. */
   lengthOf?: ((segment: Segment, file: FileHandle) => number) | undefined
+  /** How much is done between two yields; as much as there is room for, where undefined. */
+  stride?: Stride | undefined
 }
 
 /** The ids of the segments whose file, or whose hint, is there. */
