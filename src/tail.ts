@@ -105,6 +105,6 @@ export class Tail {
   private closeIfLeft(): void {
     if (!this.isLeft || this.syncs > 0) return
     this.syncs = Number.NaN
-    this.host.close(this.file)
+    this.host.closeLater(this.file)
   }
 }

@@ -228,3 +228,33 @@ test('over what a disk that fails has of the log', async () => {
   expect((await follower.refresh()).writes).toBe(39)
   expect(turns.bytesMax).toBeLessThan(BYTES_MAX)
 })
+
+test('files that a merge has removed are given back off the thread', async () => {
+  const path = freshStore()
+  using db = openSync(path, { ...writing, maxSegmentBytes: 4096 })
+  many(db, 1000)
+  db.flushSync()
+  let closed = 0
+  let later = 0
+  const ground = groundWith({
+    close: (file) => {
+      closed++
+      nodeHost.close(file)
+    },
+    closeLater: (file) => {
+      later++
+      nodeHost.closeLater(file)
+    },
+  })
+  using follower = openSyncWith(ground, path, following)
+  const segments = segmentsOf(path).length
+  many(db, 1000)
+  await db.flush()
+  await db.merge()
+  closed = 0
+  const { segmentsReplaced } = await follower.refresh()
+  expect(segmentsReplaced).toBeGreaterThanOrEqual(segments)
+  expect(later).toBeGreaterThanOrEqual(segmentsReplaced)
+  // Of the manifest, and of hints, each the last one of none.
+  expect(closed).toBeLessThan(1 + follower.stats().segments.length)
+})
