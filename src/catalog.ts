@@ -104,7 +104,8 @@ export class Catalog {
   /** Nobody reads from it any more: its file is closed, and its slot free for another. */
   forget(segment: Segment): void {
     invariant(this.bySlot[segment.slot] === segment && segment.liveBytes === 0, 'nothing points to it')
-    this.closeFile(segment.slot)
+    // Beside a writer the file may have no name any more.
+    this.closeFile(segment.slot, this.strangers !== undefined)
     this.bySlot[segment.slot] = undefined
     this.freeSlots.push(segment.slot)
   }
@@ -204,11 +205,12 @@ export class Catalog {
     }
   }
 
-  private closeFile(slot: number): void {
+  private closeFile(slot: number, isLater = false): void {
     const file = this.open.get(slot)
     if (file === undefined) return
     this.open.delete(slot)
-    this.host.close(file)
+    if (isLater) this.host.closeLater(file)
+    else this.host.close(file)
   }
 
   closeFiles(): void {

@@ -9,13 +9,13 @@ import type { Place } from './keydir/keydir'
 import type { Ledger } from './ledger'
 import type { Manifest, ManifestEntry } from './manifest'
 import { MovedSink } from './moved'
-import { expectedOf, forgetCopiedEnds, openNamed, readRecords, reportMissing } from './pass'
+import { expectedOf, forgetCopiedEnds, openNamed, readRecords, reportMissing, type Stride } from './pass'
 import { readSegments } from './recovery'
 import type { Sink } from './replay'
 import { retold } from './steps'
 
-/** Parts of the keydir between two looks at the event loop. */
-const PARTS_AT_ONCE = 64
+/** Each of its steps is short, so that a slice of them is: a quarter of a millisecond, about. */
+const STRIDE: Stride = { bytes: 0x3_0000, records: 128 }
 
 export interface CatchUpRooms {
   host: Host
@@ -98,7 +98,7 @@ export function* catchUp(
   const { catalog } = rooms
   const { manifest, segments, tailBytes } = look
   const health = new Health()
-  const passRooms = { ...rooms, health, lengthOf: () => tailBytes }
+  const passRooms = { ...rooms, health, lengthOf: () => tailBytes, stride: STRIDE }
   const named = new Set(segments.map(({ segment }) => segment))
   const gone = [...catalog.segments, ...strays].filter((segment) => !named.has(segment))
   const cuts = cutsOf(segments)
@@ -135,8 +135,7 @@ function* forget(
   const slots = new Set(gone.map(({ slot }) => slot))
   const isGone = ({ segment, offset }: Place): boolean =>
     slots.has(segment) || offset >= (cuts.get(segment) ?? Number.POSITIVE_INFINITY)
-  let parts = 0
-  for (const _ of ledger.forget(kernels, isGone)) if (++parts % PARTS_AT_ONCE === 0) yield
+  for (const _ of ledger.forget(kernels, isGone)) yield
 }
 
 /** Where segments end now that were longer, by their slots. */
@@ -167,7 +166,7 @@ function sinkFor(
 
 /** Reads on in the segment that was written to. */
 function* goOn(
-  rooms: CatchUpRooms & { health: Health },
+  rooms: CatchUpRooms & { health: Health; stride: Stride },
   { entry, segment }: Named,
   tailBytes: number,
 ): Generator<void, void> {

@@ -60,13 +60,12 @@ export class FollowerReads {
   /** From now on the keydir changes, and reads see what it was. */
   freeze(): void {
     if (this.frozen !== undefined) return
-    const { host, kernels, ledger, lookup, pins } = this.rooms
+    const { host, kernels, ledger, pins } = this.rooms
     const overlay = new Overlay(kernels.keyedHash)
-    const size = lookup.sizeAt(host.nowMs())
-    const { hasExpiring } = ledger.keydir
+    const { hasExpiring, count } = ledger.keydir
     ledger.hold(overlay)
-    const frozen = new FrozenLookup(this.rooms, overlay, () => host.nowMs(), size)
-    const sizeAt = (nowMs: number): number => (hasExpiring ? frozen.countAt(nowMs) : size)
+    const frozen = new FrozenLookup(this.rooms, overlay, () => host.nowMs(), count)
+    const sizeAt = (nowMs: number): number => (hasExpiring ? frozen.countAt(nowMs) : count)
     this.frozen = { lookup: frozen, overlay, sizeAt, unpin: pins.pin() }
   }
 

@@ -9,6 +9,7 @@ import { join, MANIFEST } from './files'
 import { FollowerReads, type ReadRooms } from './follower-reads'
 import { Health } from './health'
 import { decodeManifest, type Manifest, readManifestBytes } from './manifest'
+import type { Pace } from './pace'
 import { openNamed } from './pass'
 import type { Source } from './reading'
 import type { Replaced } from './replaced'
@@ -40,6 +41,7 @@ export interface FollowerRooms extends CatchUpRooms, ReadRooms {
   health: Health
   replaced: Replaced
   manifest: Manifest
+  pace(maxBytesPerSecond: number): Pace
   /** The sequence number of the last write that can be seen. */
   lastSequence(): number
 }
@@ -109,7 +111,6 @@ export class Follower {
   }
 
   private async run(): Promise<RefreshReport> {
-    const { host } = this.rooms
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       const sight = this.look()
       if (sight === undefined) return unchanged(this.rooms)
@@ -135,7 +136,8 @@ export class Follower {
         continue
       }
       const job = this.begin(sight)
-      while (this.advance(job)) await new Promise<void>((resolve) => host.soon(resolve))
+      const pace = this.rooms.pace(0)
+      while (this.advance(job)) if (pace.isDue) await pace.rest()
       const report = resultOf(job)
       if (report !== undefined) return report
     }
@@ -301,7 +303,7 @@ export class Follower {
     const last = segments.at(-1)
     if (last === undefined || last.entry.state !== 'active') return undefined
     const isSame = tail !== undefined && tail.segment === last.segment
-    return isSame ? tail : rooms.catalog.withHandles(() => Tail.of(rooms, last.segment))
+    return isSame ? tail : rooms.catalog.withHandles(() => Tail.of(rooms.host, last.segment))
   }
 
   private goesOn(sight: Sight): boolean {

@@ -9,6 +9,7 @@ import type { FileHandle, Host } from './host/host'
 import { readFully } from './io'
 import type { Kernels } from './kernels'
 import type { ManifestEntry } from './manifest'
+import type { Stride } from './pass'
 import { magicOf, writePreamble } from './preamble'
 import { Replay, type Sink } from './replay'
 import { SEGMENT_HEADER_BYTES } from './segment'
@@ -48,6 +49,8 @@ export interface HintRooms {
   host: Host
   kernels: Kernels
   catalog: Catalog
+  /** How much is done between two yields; as much as there is room for, where undefined. */
+  stride?: Stride | undefined
 }
 
 /** What became of a hint. `unfit` says why it was not taken at its word. */
@@ -68,10 +71,10 @@ export function* readHint(
   sink: Sink,
   nowMs: number,
 ): Generator<number, HintReading> {
-  const { host, kernels, catalog } = rooms
+  const { host, kernels, catalog, stride } = rooms
   const file = openHint(rooms, join(catalog.directory, hintName(segment.header.id)))
   if (file === undefined) return { unfit: 'it can not be opened', bytesRead: 0 }
-  const reader = new HintReader(host, kernels, file)
+  const reader = new HintReader(host, kernels, file, stride?.bytes ?? SCAN_BYTES)
   try {
     const misfit = reader.begin(entry)
     if (misfit !== undefined) return { unfit: misfit, bytesRead: reader.bytesRead }
@@ -79,8 +82,9 @@ export function* readHint(
     const health = new Health()
     const replay = new Replay(kernels, sink, health, segment, nowMs)
     while (reader.state === 'more') {
-      const rows = reader.next(entry)
-      if (rows.count > 0) replay.rows(rows.count, rows.at, rows.offset, true)
+      const { count, at, offset } = reader.next(entry)
+      if (stride === undefined) replay.rows(count, at, offset, true)
+      else for (const _ of replay.rowsInSteps(stride.records, count, at, offset, true)) yield offset
       yield reader.offset
     }
     replay.end(entry.lastSequence)
@@ -118,6 +122,7 @@ class HintReader {
     private readonly host: Host,
     private readonly kernels: Kernels,
     private readonly file: FileHandle,
+    private readonly windowBytes: number,
   ) {}
 
   /** Looks at the header; says what does not fit. */
@@ -169,7 +174,7 @@ class HintReader {
   }
 
   private load(): boolean {
-    const bytes = Math.min(SCAN_BYTES, this.end - this.at)
+    const bytes = Math.min(this.windowBytes, this.end - this.at)
     try {
       if (this.read(this.kernels.bytes, SCAN_AT, bytes, this.at) === bytes) {
         this.windowAt = this.at

@@ -265,7 +265,7 @@ function* openRooms(
     const manifest = found ?? create(host, kernels, directory, lock)
     kernels.keepSecret(manifest.secret)
     if (strangers !== undefined) catalog.besideWriter(strangers)
-    const lengthOf = (segment: Segment, file: FileHandle) => durableBytes({ host, kernels }, segment, file)
+    const lengthOf = (segment: Segment, file: FileHandle) => durableBytes(host, segment, file)
     const isLazy = lock !== undefined
     const recovery = yield* recover(
       { ...rooms, lengthOf: isLazy ? undefined : lengthOf, isLazy, unfit },

@@ -14,10 +14,19 @@ import { isSameSegment, readSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHea
 /** More writes than a segment left active can hold that is no larger than segments are. */
 const SEQUENCES_OF_A_SEGMENT_MAX = 2 ** 27
 
+/** How much is done between two yields. */
+export interface Stride {
+  /** More than two of the longest headers. */
+  bytes: number
+  records: number
+}
+
 export interface PassRooms {
   host: Host
   kernels: Kernels
   health: Health
+  /** undefined: as much as there is room for. */
+  stride?: Stride | undefined
 }
 
 export type PassedSegment = ReplayedSegment &
@@ -131,7 +140,7 @@ export function checkHeader(
  * which last sequence number it has.
  */
 export function* readRecords(
-  { host, kernels, health }: PassRooms,
+  { host, kernels, health, stride }: PassRooms,
   segment: PassedSegment,
   file: FileHandle,
   expected: Expected,
@@ -149,16 +158,23 @@ export function* readRecords(
   const fromSequence = from && from.lastSequence + 1 - segment.header.firstSequence
   const { salt } = segment.header
   const target = { file, path, salt, fileBytes, decidedBytes, fromBytes: from?.bytes, fromSequence }
-  const scan = new SegmentScan(host, kernels, target)
+  const steps = { windowBytes: stride?.bytes, pauses: stride !== undefined }
+  const scan = new SegmentScan(host, kernels, { ...target, ...steps })
   let endBytes = from?.bytes ?? SEGMENT_HEADER_BYTES
   let isDamaged = false
-  for (const event of scan.events()) {
+  for (const event of scan.steps()) {
+    if (event === undefined) {
+      yield endBytes
+      continue
+    }
     if (event.kind === 'torn') {
       endBytes = event.offset
       break
     }
     if (event.kind === 'rows') {
-      replay.rows(event.count, event.at, event.offset)
+      const { count, at, offset } = event
+      if (stride === undefined) replay.rows(count, at, offset)
+      else for (const _ of replay.rowsInSteps(stride.records, count, at, offset)) yield endBytes
     } else {
       isDamaged = true
       replay.damage(event.offset, event.bytes)

@@ -18,6 +18,7 @@ import {
   type ReadFrom,
   readRecords,
   reportMissing,
+  type Stride,
 } from './pass'
 import type { Sink } from './replay'
 import { type Restored, restore } from './restore'
@@ -79,6 +80,8 @@ export interface RecoveryRooms {
   isLazy?: boolean
   /** Why the checkpoint is not to be used, where that is known. */
   unfit?: string | undefined
+  /** How much is done between two yields; as much as there is room for, where undefined. */
+  stride?: Stride | undefined
 }
 
 /** The ids of the segments whose file, or whose hint, is there. */

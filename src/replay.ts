@@ -78,6 +78,11 @@ export class Replay {
   tornWrites = 0
   /** Where the last put or delete ends. */
   writesEnd = 0
+  /** Of the hint that is being read: where the next row's record stands in memory. */
+  private prefixAt = 0
+  /** A batch of more members than this is not applied at once, but waits for whoever takes the rows in steps. */
+  private membersAtOnce = Number.POSITIVE_INFINITY
+  private isBatchDue = false
 
   constructor(
     private readonly kernels: Kernels,
@@ -95,9 +100,32 @@ export class Replay {
 
   /** `isHint`: the records stand at `at` without their values, one behind the other. */
   rows(count: number, at: number, offset: number, isHint = false): void {
+    this.prefixAt = at
+    this.take(0, count, at, offset, isHint)
+  }
+
+  /** As `rows`, so many records at a time; the table has to stay as it is until the end. */
+  *rowsInSteps(
+    recordsAtOnce: number,
+    count: number,
+    at: number,
+    offset: number,
+    isHint = false,
+  ): Generator<void, void> {
+    this.prefixAt = at
+    this.membersAtOnce = recordsAtOnce
+    for (let row = 0; row < count; ) {
+      row = this.take(row, Math.min(row + recordsAtOnce, count), at, offset, isHint)
+      if (this.isBatchDue) yield* this.applyBatchInSteps(recordsAtOnce)
+      if (row < count) yield
+    }
+  }
+
+  /** Takes rows up to `end`, or to a batch that is due; says which is the next one. */
+  private take(first: number, end: number, at: number, offset: number, isHint: boolean): number {
     const { words, bytes } = this.kernels
-    let prefixAt = at
-    for (let row = 0, word = TABLE; row < count; row++, word += ROW_WORDS) {
+    let { prefixAt } = this
+    for (let row = first, word = TABLE + first * ROW_WORDS; row < end; row++, word += ROW_WORDS) {
       const kind = words[word + ROW_KIND]
       const keyBytes = kind >>> 16
       const rowOffset = offset + words[word + ROW_AT]
@@ -130,7 +158,13 @@ export class Replay {
       }
       this.writesEnd = rowOffset + this.place.recordBytes
       this.write(word, kind, keyAt, keyBytes)
+      if (this.isBatchDue) {
+        this.prefixAt = prefixAt
+        return row + 1
+      }
     }
+    this.prefixAt = prefixAt
+    return end
   }
 
   private readPlace(word: number, kind: number, offset: number): void {
@@ -156,7 +190,9 @@ export class Replay {
         return
       }
       this.collect(word, kind, keyAt, keyBytes)
-      if (!joinsNext) this.applyBatch()
+      if (joinsNext) return
+      if (this.members.length <= this.membersAtOnce * MEMBER_NUMBERS) this.applyBatch()
+      else this.isBatchDue = true
       return
     }
     this.endBroken()
@@ -197,11 +233,15 @@ export class Replay {
     members.push(words[word + ROW_EXPIRES_HIGH])
   }
 
+  /** The members from one to another; all of them end the batch. */
   private forEachMember(
     visit: (kind: number, low: number, high: number, keys: Uint8Array, at: number, keyBytes: number) => void,
+    from = 0,
+    to = this.members.length / MEMBER_NUMBERS,
   ): void {
     const { members, keys, place } = this
-    for (let i = 0; i < members.length; i += MEMBER_NUMBERS) {
+    const end = Math.min(members.length, to * MEMBER_NUMBERS)
+    for (let i = from * MEMBER_NUMBERS; i < end; i += MEMBER_NUMBERS) {
       const kind = members.at(i)
       const expires = (kind & FLAG_EXPIRES) !== 0
       place.offset = members.at(i + 4)
@@ -211,7 +251,7 @@ export class Replay {
       place.isDamaged = (kind & ROW_VALUE_DAMAGED) !== 0
       visit(kind, members.at(i + 1), members.at(i + 2), keys.bytes, members.at(i + 3), kind >>> 16)
     }
-    this.endBatch()
+    if (end === members.length) this.endBatch()
   }
 
   private endBatch(): void {
@@ -221,10 +261,21 @@ export class Replay {
     else this.keys.used = 0
   }
 
-  private applyBatch(): void {
-    this.forEachMember((kind, low, high, keys, at, keyBytes) =>
-      this.apply(kind, low, high, keys, at, keyBytes),
+  private applyBatch(from?: number, to?: number): void {
+    this.forEachMember(
+      (kind, low, high, keys, at, keyBytes) => this.apply(kind, low, high, keys, at, keyBytes),
+      from,
+      to,
     )
+  }
+
+  private *applyBatchInSteps(membersAtOnce: number): Generator<void, void> {
+    this.isBatchDue = false
+    const members = this.members.length / MEMBER_NUMBERS
+    for (let from = 0; from < members; from += membersAtOnce) {
+      yield
+      this.applyBatch(from, from + membersAtOnce)
+    }
   }
 
   /** A batch with a hole is not applied; what its keys should be is unknown, so reading them is an error. */

@@ -40,13 +40,15 @@ export interface ScanTarget {
   fromBytes?: number | undefined
   /** The least sequence number there, counted from the segment's first; 0 where undefined. */
   fromSequence?: number | undefined
-  /** So many bytes are taken at a time, by who skims; else as many as there is room for. */
-  windowBytes?: number
+  /** So many bytes are taken at a time, by who skims or pauses; else as many as there is room for. */
+  windowBytes?: number | undefined
   /**
    * Whether to skim: a record that is longer than what is taken at a time is handed out with its value unread, and the
    * first damage ends the scan.
    */
   skims?: boolean
+  /** Whether to pause within what takes long: a long value, or a search. A window has room for two of the longest headers. */
+  pauses?: boolean
 }
 
 export type ScanEvent =
@@ -56,6 +58,8 @@ export type ScanEvent =
   | { kind: 'damage'; offset: number; bytes: number }
   /** Bytes behind the last acknowledged one that aren't whole records: never acknowledged, so cut off. */
   | { kind: 'torn'; offset: number; bytes: number }
+
+type Pausing<T> = Generator<undefined, T>
 
 export class SegmentScan {
   private readonly limit: number
@@ -85,6 +89,12 @@ export class SegmentScan {
   }
 
   *events(): Generator<ScanEvent, void> {
+    for (const event of this.steps()) if (event !== undefined) yield event
+  }
+
+  /** The events; undefined is a pause, in which others may run. */
+  *steps(): Generator<ScanEvent | undefined, void> {
+    const { skims, pauses } = this.target
     while (this.offset < this.limit) {
       const at = this.load(this.offset)
       const available = this.loadedBehind - this.offset
@@ -100,7 +110,7 @@ export class SegmentScan {
           this.nextSequence = this.kernels.words[TABLE + (doubtful - 1) * ROW_WORDS + ROW_SEQUENCE] + 1
           yield { kind: 'rows', count: doubtful, at, offset }
         }
-        if (this.offset >= this.findBoundary()) return yield this.torn()
+        if (this.offset >= (yield* this.findBoundary())) return yield this.torn()
         continue
       }
       const { offset } = this
@@ -108,18 +118,19 @@ export class SegmentScan {
       this.nextSequence = nextSequence
       this.certifiedBytes = Math.max(this.certifiedBytes, certifiedBytes)
       if (rows > 0) yield { kind: 'rows', count: rows, at, offset }
-      if (this.target.skims === true && this.isTooLarge(consumedBytes, stop)) {
+      if (skims === true && this.isTooLarge(consumedBytes, stop)) {
         const event = this.unreadRecord()
         if (event !== undefined) yield event
-      } else if (stop === STOP_LARGE) {
-        const event = this.largeRecord()
+      } else if (stop === STOP_LARGE || (pauses === true && this.isTooLarge(consumedBytes, stop))) {
+        const event = yield* this.largeRecord()
         if (event === undefined) continue
         yield event
         if (event.kind === 'torn') return
       } else if (stop === STOP_BAD || this.isStuck(consumedBytes, stop)) {
-        if (this.offset >= this.findBoundary()) return yield this.torn()
-        const end = Math.min(this.findBoundary(), this.limit)
-        const next = this.target.skims === true ? this.limit : this.findRecord(this.offset + 1, end)
+        const boundary = yield* this.findBoundary()
+        if (this.offset >= boundary) return yield this.torn()
+        const end = Math.min(boundary, this.limit)
+        const next = skims === true ? this.limit : yield* this.findRecord(this.offset + 1, end)
         // What is missing behind the end of the file is the same damage.
         const isLast = next >= this.limit
         const bytes = (isLast ? this.decidedEnd : next) - this.offset
@@ -146,6 +157,10 @@ export class SegmentScan {
     return this.offset
   }
 
+  private *pause(): Pausing<void> {
+    if (this.target.pauses === true) yield
+  }
+
   private torn(): ScanEvent {
     return { kind: 'torn', offset: this.offset, bytes: this.limit - this.offset }
   }
@@ -159,9 +174,9 @@ export class SegmentScan {
   }
 
   /** Whether the record at the place reached doesn't fit into what is taken at a time. */
-  private isTooLarge(consumedBytes: number, stop: number): boolean {
+  private isTooLarge(consumedBytes: number, stop: number, offset = this.offset): boolean {
     if (stop === STOP_LARGE) return true
-    const isFresh = consumedBytes === 0 && this.windowOffset === this.offset
+    const isFresh = consumedBytes === 0 && this.windowOffset === offset
     return stop === STOP_MORE && isFresh && this.loadedBehind < this.limit
   }
 
@@ -230,17 +245,17 @@ export class SegmentScan {
   }
 
   /** The record at `offset` is longer than the window: its value is verified piece by piece. */
-  private largeRecord(): ScanEvent | undefined {
+  private *largeRecord(): Pausing<ScanEvent | undefined> {
     const { call, view, words } = this.kernels
     const { offset } = this
     const at = this.load(offset)
     const fields = recordFields(view, at)
-    const isIntact = this.isValueIntact(offset, fields.prefixBytes, fields.valueBytes, fields.valueCrc)
+    const isIntact = yield* this.isValueIntact(offset, fields.prefixBytes, fields.valueBytes, fields.valueCrc)
     if (!isIntact && this.boundary === undefined) {
-      this.findBoundary()
+      yield* this.findBoundary()
       return undefined
     }
-    if (!isIntact && offset >= this.findBoundary()) return this.torn()
+    if (!isIntact && offset >= (yield* this.findBoundary())) return this.torn()
     call.describe(at)
     if (!isIntact) words[TABLE + ROW_KIND] |= ROW_VALUE_DAMAGED
     this.certifiedBytes = Math.max(this.certifiedBytes, fields.certifiedBytes)
@@ -249,20 +264,27 @@ export class SegmentScan {
     return { kind: 'rows', count: 1, at, offset }
   }
 
-  private isValueIntact(offset: number, prefixBytes: number, valueBytes: number, valueCrc: number): boolean {
+  private *isValueIntact(
+    offset: number,
+    prefixBytes: number,
+    valueBytes: number,
+    valueCrc: number,
+  ): Pausing<boolean> {
     let crc = recordSeed(this.target.salt, offset)
     for (let done = 0; done < valueBytes; ) {
       const bytes = Math.min(READ_BYTES, valueBytes - done)
       if (this.read(READ_AT, bytes, offset + prefixBytes + done) < bytes) return false
       crc = this.kernels.call.crc32(crc, READ_AT, bytes)
       done += bytes
+      yield* this.pause()
     }
     return crc >>> 0 === valueCrc
   }
 
   /** The boundary between damage and torn tail: the longest length that any later record certifies. */
-  private findBoundary(): number {
+  private *findBoundary(): Pausing<number> {
     if (this.boundary !== undefined) return this.boundary
+    const { pauses } = this.target
     let offset = this.offset
     let nextSequence = this.nextSequence
     let certified = this.certifiedBytes
@@ -275,13 +297,15 @@ export class SegmentScan {
       certified = Math.max(certified, result.certifiedBytes)
       nextSequence = result.nextSequence
       offset += result.consumedBytes
-      if (result.stop === STOP_LARGE) {
+      yield* this.pause()
+      const isPassed = pauses === true && this.isTooLarge(result.consumedBytes, result.stop, offset)
+      if (result.stop === STOP_LARGE || isPassed) {
         const fields = recordFields(this.kernels.view, this.load(offset))
         certified = Math.max(certified, fields.certifiedBytes)
         nextSequence = fields.sequenceOffset + 1
         offset += fields.prefixBytes + fields.valueBytes
       } else if (result.stop === STOP_BAD || this.isStuck(result.consumedBytes, result.stop)) {
-        offset = this.findRecord(offset + 1, this.limit, nextSequence)
+        offset = yield* this.findRecord(offset + 1, this.limit, nextSequence)
       }
     }
     this.boundary = certified
@@ -291,7 +315,7 @@ export class SegmentScan {
   }
 
   /** The next place in [from, end) where a record begins, else `end`. */
-  private findRecord(from: number, end: number, nextSequence = this.nextSequence): number {
+  private *findRecord(from: number, end: number, nextSequence = this.nextSequence): Pausing<number> {
     let offset = from
     while (offset < end) {
       const at = this.load(offset)
@@ -302,9 +326,10 @@ export class SegmentScan {
       const isJudged = available === remaining || available - skipped >= RECORD_PREFIX_BYTES_MAX
       offset += skipped
       if (isJudged && offset < end) {
-        if (this.isBelievable(offset)) return offset
+        if (yield* this.isBelievable(offset)) return offset
         offset++
       }
+      yield* this.pause()
     }
     return end
   }
@@ -313,14 +338,14 @@ export class SegmentScan {
    * A header found by searching counts only with more than its own CRC: an intact value, or a record behind it. What
    * costs less is asked first, and all of it is bounded: a false header may claim all of the file for its value.
    */
-  private isBelievable(offset: number): boolean {
+  private *isBelievable(offset: number): Pausing<boolean> {
     const fields = recordFields(this.kernels.view, this.load(offset))
     const { prefixBytes, valueBytes, valueCrc } = fields
-    const isIntact = () =>
-      this.spend(valueBytes) && this.isValueIntact(offset, prefixBytes, valueBytes, valueCrc)
     const isShort = valueBytes <= SHORT_BYTES
-    if (isShort && isIntact()) return true
-    return this.isRecordAt(offset + prefixBytes + valueBytes) || (!isShort && isIntact())
+    if (!isShort && this.isRecordAt(offset + prefixBytes + valueBytes)) return true
+    if (this.spend(valueBytes) && (yield* this.isValueIntact(offset, prefixBytes, valueBytes, valueCrc)))
+      return true
+    return isShort && this.isRecordAt(offset + prefixBytes + valueBytes)
   }
 
   /** R2 to R5 for the header at `offset`; where the segment ends there, that is as good. */

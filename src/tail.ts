@@ -2,19 +2,14 @@
 // again before it is believed to go on.
 import { isEqual } from './bytes'
 import type { Segment } from './catalog'
-import { failureOfSync, shownBytes } from './durable'
+import { failureOfSync, shownBytes, shownBytesInSteps } from './durable'
 import { ioError, systemCode } from './errors'
 import type { FileHandle, Host } from './host/host'
 import { readFully } from './io'
-import type { Kernels } from './kernels'
+import { inTurns } from './steps'
 
 /** So many of the last bytes that are known have to be the same still. */
 const MARK_BYTES = 64
-
-interface TailRooms {
-  host: Host
-  kernels: Kernels
-}
 
 /**
  * A handle of its own, for as long as the segment is the last: of a failed sync the system tells each who had the file
@@ -29,15 +24,15 @@ export class Tail {
   private seenBytes = 0
 
   private constructor(
-    private readonly rooms: TailRooms,
+    private readonly host: Host,
     readonly segment: Segment,
     private readonly file: FileHandle,
   ) {}
 
   /** undefined where the file is gone. */
-  static of(rooms: TailRooms, segment: Segment): Tail | undefined {
+  static of(host: Host, segment: Segment): Tail | undefined {
     try {
-      return new Tail(rooms, segment, rooms.host.open(segment.path, 'read'))
+      return new Tail(host, segment, host.open(segment.path, 'read'))
     } catch (cause) {
       if (systemCode(cause) === 'ENOENT') return undefined
       throw ioError('open a segment', segment.path, cause)
@@ -46,7 +41,7 @@ export class Tail {
 
   get bytes(): number {
     try {
-      return this.rooms.host.status(this.file).bytes
+      return this.host.status(this.file).bytes
     } catch (cause) {
       throw ioError('read a segment', this.segment.path, cause)
     }
@@ -54,32 +49,27 @@ export class Tail {
 
   /** Puts on disk what there is; `done` is given how much of that may be shown, or an error. */
   secureLater(done: (shown: number | undefined, error: unknown) => void): void {
-    const { rooms, file } = this
-    const { bytes } = this
+    const { host, segment, file, bytes } = this
     this.syncs++
-    rooms.host.syncLater(file, (failure) => {
+    const end = (shown: number | undefined, error?: unknown): void => {
       this.syncs--
-      let shown: number | undefined
-      let error: unknown
-      try {
-        if (!this.isLeft) shown = this.shown(bytes, failure)
-      } catch (cause) {
-        error = cause
-      }
       this.closeIfLeft()
       done(shown, error)
+    }
+    host.syncLater(file, (failure) => {
+      if (this.isLeft) return end(undefined)
+      this.securedBytes = bytes
+      const steps = shownBytesInSteps(host, segment, file, bytes, failure)
+      inTurns(steps, host.soon).then(end, (error) => end(undefined, error))
     })
   }
 
   /** The same, done on return. */
   secure(): number {
-    const { bytes } = this
-    return this.shown(bytes, failureOfSync(this.rooms.host, this.file))
-  }
-
-  private shown(bytes: number, failure: unknown): number {
+    const { host, segment, file, bytes } = this
+    const failure = failureOfSync(host, file)
     this.securedBytes = bytes
-    return shownBytes(this.rooms, this.segment, this.file, bytes, failure)
+    return shownBytes(host, segment, file, bytes, failure)
   }
 
   /** Whether there is more, or less, than was brought in. */
@@ -92,7 +82,7 @@ export class Tail {
     this.seenBytes = this.securedBytes
     const offset = Math.max(0, this.segment.bytes - MARK_BYTES)
     const bytes = new Uint8Array(this.segment.bytes - offset)
-    readFully(this.rooms.host, this.file, bytes, 0, bytes.length, offset)
+    readFully(this.host, this.file, bytes, 0, bytes.length, offset)
     this.mark = { offset, bytes }
   }
 
@@ -102,7 +92,7 @@ export class Tail {
     if (mark === undefined) return true
     const known = mark.bytes.subarray(0, Math.max(0, limitBytes - mark.offset))
     const bytes = new Uint8Array(known.length)
-    const read = readFully(this.rooms.host, this.file, bytes, 0, bytes.length, mark.offset)
+    const read = readFully(this.host, this.file, bytes, 0, bytes.length, mark.offset)
     return isEqual(bytes.subarray(0, read), known)
   }
 
@@ -115,6 +105,6 @@ export class Tail {
   private closeIfLeft(): void {
     if (!this.isLeft || this.syncs > 0) return
     this.syncs = Number.NaN
-    this.rooms.host.close(this.file)
+    this.host.closeLater(this.file)
   }
 }

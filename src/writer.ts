@@ -17,6 +17,9 @@ import { recordBytes, SEGMENT_HEADER_BYTES } from './segment'
 
 /** To fill a group takes about as long as to sync it from here on. */
 const EARLY_BYTES = 0x1_0000
+/** So much is written without a sync before the event loop has to turn; a group counts for so much at least. */
+const UNTURNED_BYTES_MAX = 0x4_0000
+const GROUP_BYTES = 0x1000
 
 export interface WriterRooms {
   host: Host
@@ -47,6 +50,9 @@ export class Writer {
   /** Written groups that no sync has been started for, and those whose sync is under way; oldest first. */
   private unsynced: Group[] = []
   private syncing: Group[] = []
+  /** Written without a sync since the event loop turned last, and the groups that are told of it once it has. */
+  private unturnedBytes = 0
+  private readonly waiting: Group[] = []
   private isSyncing = false
   private isCommitDue = false
   private isClosed = false
@@ -140,7 +146,7 @@ export class Writer {
     const { group } = this
     this.group = new Group()
     this.take(group, () => this.takeRaw(records, offsets))
-    this.written(group, records.length)
+    this.written(group, records.length, bytes)
   }
 
   private takeRaw(records: readonly RawRecord[], offsets: Float64Array): void {
@@ -168,7 +174,7 @@ export class Writer {
 
   private pendingGroup(): Group | undefined {
     if (this.usedBytes > 0) return this.group
-    return this.unsynced.at(-1) ?? this.syncing.at(-1)
+    return this.unsynced.at(-1) ?? this.syncing.at(-1) ?? this.waiting.at(-1)
   }
 
   private scheduleCommit(): void {
@@ -213,7 +219,7 @@ export class Writer {
       this.dropGroup(error)
       throw error
     }
-    const { group } = this
+    const { group, usedBytes } = this
     this.group = new Group()
     this.usedBytes = 0
     const records = memtable.count
@@ -222,7 +228,7 @@ export class Writer {
     } finally {
       memtable.clear()
     }
-    this.written(group, records)
+    this.written(group, records, usedBytes)
   }
 
   /** Moves a written group to the keydir. Should that fail half-way (no memory), memory and log have come apart. */
@@ -251,7 +257,7 @@ export class Writer {
   }
 
   /** The group is in the operating system's hands. */
-  private written(group: Group, records: number): void {
+  private written(group: Group, records: number, bytes: number): void {
     const { log, sync } = this.rooms
     log.count(records)
     this.groupSequence = log.nextSequence
@@ -262,10 +268,26 @@ export class Writer {
     if (sync === 'always') {
       this.unsynced.push(group)
     } else {
-      group.settle(undefined)
+      this.settleInTurn(group, bytes)
       this.acknowledged(log.nextSequence - 1)
     }
     this.heartbeat.start()
+  }
+
+  /**
+   * Nothing is waited for, so whoever writes on as soon as he is told would never let the event loop turn: every now and
+   * then he is told once it has.
+   */
+  private settleInTurn(group: Group, bytes: number): void {
+    if (this.unturnedBytes === 0) {
+      this.rooms.host.soon(() => {
+        this.unturnedBytes = 0
+        for (const each of this.waiting.splice(0)) each.settle(undefined)
+      })
+    }
+    this.unturnedBytes += Math.max(GROUP_BYTES, bytes)
+    if (this.unturnedBytes < UNTURNED_BYTES_MAX) group.settle(undefined)
+    else this.waiting.push(group)
   }
 
   private startSync(): void {

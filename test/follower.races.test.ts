@@ -261,6 +261,10 @@ test('one that fails leaves no file open, however often', () => {
       open--
       nodeHost.close(file)
     },
+    closeLater: (file) => {
+      open--
+      nodeHost.closeLater(file)
+    },
   })
   const follower = openSyncWith(ground, path, following)
   for (let i = 0; i < 200; i++) {

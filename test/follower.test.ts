@@ -179,6 +179,10 @@ describe('a follower', () => {
         open--
         nodeHost.close(file)
       },
+      closeLater: (file) => {
+        open--
+        nodeHost.closeLater(file)
+      },
     })
     const follower = openSyncWith(ground, path, following)
     for (let i = 0; i < 100; i++) db.putSync(`k${i}`, 'v'.repeat(100))

@@ -182,6 +182,27 @@ describe('group commit', () => {
     await beat.close()
   })
 
+  test.each([
+    ['small values', 500, 10],
+    ['long ones', 20, 400_000],
+  ])(
+    'whoever waits for each write lets others run, also where no sync is waited for: %s',
+    async (_, writes, bytes) => {
+      using db = openSync(freshStore(), { sync: 'never' })
+      let turns = 0
+      let isOver = false
+      const turn = (): void => {
+        turns++
+        if (!isOver) setImmediate(turn)
+      }
+      setImmediate(turn)
+      for (let i = 0; i < writes; i++) await db.put(`key ${i}`, 'v'.repeat(bytes))
+      isOver = true
+      expect(turns).toBeGreaterThanOrEqual(5)
+      expect(turns).toBeLessThan(50)
+    },
+  )
+
   test('synchronous and asynchronous writes mix: putSync makes all before it durable', async () => {
     const path = freshStore()
     const db = openSync(path)

@@ -8,6 +8,8 @@ export interface Host {
   open(path: string, mode: 'read' | 'write' | 'create'): FileHandle
   /** Gives the handle back. The system's errors are dropped: what has to last was synced before. */
   close(file: FileHandle): void
+  /** As `close`, off the event loop's thread, since the last one of a large file without a name frees all of it. */
+  closeLater(file: FileHandle): void
   /** May read less than asked; 0 is the end of the file. */
   read(file: FileHandle, into: Uint8Array, at: number, bytes: number, position: number): number
   /** May write less than asked, and may fail with a part written. */

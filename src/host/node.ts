@@ -39,6 +39,7 @@ export const nodeHost: Host = {
       if ((error as { code?: string }).code === 'EBADF') throw error
     }
   },
+  closeLater: (file) => fs.close(file, () => {}),
   read: (file, into, at, bytes, position) => fs.readSync(file, into, at, bytes, position),
   write: (file, from, at, bytes, position) => fs.writeSync(file, from, at, bytes, position),
   truncate: (file, bytes) => fs.ftruncateSync(file, bytes),

@@ -14,6 +14,8 @@ type Contents = ReturnType<typeof contentsOf>
 const RULE = 'D13 a follower keeps up'
 /** Calls that a refresh makes, about. */
 const CALLS = 30
+/** By which each step of a refresh fills a slice, so that others run behind it. */
+const CLOCK_STEP_MS = 1
 /** What fails in a reader without hurting the disk. */
 const FAILING = new Set<CallKind>(['open', 'read', 'status', 'list', 'inspect'])
 
@@ -79,6 +81,7 @@ export class Following {
   private worldOn(disk: SimDisk, nowMs: number): World {
     const world = new World(disk, this.random)
     world.nowMs = nowMs
+    world.clockStepMs = CLOCK_STEP_MS
     return world
   }
 

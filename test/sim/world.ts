@@ -28,6 +28,8 @@ interface Timer {
 export class World {
   nowMs = 1_700_000_000_000
   private clockMs = 0
+  /** By so much each look at the clock moves it. */
+  clockStepMs = CLOCK_STEP_MS
   watcher: Watcher = {}
   calls = 0
   /** Calls that were to change the disk. */
@@ -96,6 +98,13 @@ export class World {
     this.turns = []
     this.syncs = []
     forgetLocks(this.disk)
+  }
+
+  private close(file: FileHandle): void {
+    // What is collected after its process has died lets go too late.
+    if (this.isDead) return
+    this.handle(file)
+    this.handles.delete(file)
   }
 
   /** Returns what befalls a read or write; throws what befalls any other call. */
@@ -224,12 +233,8 @@ export class World {
         }
         return file
       },
-      close: (file) => {
-        // What is collected after its process has died lets go too late.
-        if (this.isDead) return
-        this.handle(file)
-        this.handles.delete(file)
-      },
+      close: (file) => this.close(file),
+      closeLater: (file) => this.close(file),
       read: (file, into, at, bytes, position) => {
         const handle = this.handle(file)
         const { count, code } = this.transfer('read', handle.path, bytes)
@@ -394,7 +399,7 @@ export class World {
       nowMs: () => this.nowMs,
       // It moves, as work takes its time, and the same in every run.
       clockMs: () => {
-        this.clockMs += CLOCK_STEP_MS
+        this.clockMs += this.clockStepMs
         return this.clockMs
       },
       random: (bytes) => this.random.bytes(bytes),
