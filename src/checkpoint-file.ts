@@ -31,6 +31,7 @@ const TABLE_WORDS = TABLE_BYTES / WORD_BYTES
 const PIECE_WORDS = PIECE_BYTES / WORD_BYTES
 /** In the word of a table's index: its hashes are keyed ones. */
 const IS_KEYED = 0x8000_0000
+const INDEX_MASK = IS_KEYED - 1
 
 /** A segment that a checkpoint speaks of. */
 export interface CoveredSegment {
@@ -211,47 +212,47 @@ function decodeSegments(view: DataView, count: number): CoveredSegment[] {
   return segments
 }
 
-/** The lists of pieces and tables; undefined where they make no sense. They are looked at word by word, once. */
+/**
+ * The lists of pieces and tables; undefined where they make no sense. They are walked once, and by code that has just
+ * been loaded: so only what opening needs is looked at here, and the rest when a piece comes in.
+ */
 function decodeTables(lists: Uint8Array, pieces: number, segments: number): FoldedKeydir | undefined {
   const words = new Uint32Array(lists.buffer, lists.byteOffset, lists.length / WORD_BYTES)
+  const { length } = words
   const pieceOf = new Int32Array(TABLES).fill(-1)
   const listedAt: number[] = []
   const positions: number[] = [CHECKPOINT_HEADER_BYTES]
   let count = 0
   let expiring = 0
-  let position = CHECKPOINT_HEADER_BYTES
+  let imageWords = 0
   let at = 0
   let last = -1
   for (let piece = 0; piece < pieces; piece++) {
     const end = at + PIECE_WORDS + words[at] * TABLE_WORDS
-    if (!(words[at] > 0 && end <= words.length)) return undefined
+    if (!(words[at] > 0 && end <= length)) return undefined
     listedAt.push(at)
-    for (at += PIECE_WORDS; at < end; at += TABLE_WORDS) {
-      const index = (words[at] & ~IS_KEYED) >>> 0
-      const entries = words[at + 1]
-      const slots = words[at + 4]
-      if (index >= TABLES || entries === 0 || words[at + 5] > entries) return undefined
-      // At most seven eighths of the slots are used.
-      if (entries * 8 > slots * 7 || entries * 4 > words[at + 2]) return undefined
-      // All tables of an index stand together in one piece.
-      if (index < last || (index === last && pieceOf[index] !== piece)) return undefined
+    at += PIECE_WORDS
+    // All tables of an index stand together in one piece.
+    if ((words[at] & INDEX_MASK) <= last) return undefined
+    for (; at < end; at += TABLE_WORDS) {
+      const index = words[at] & INDEX_MASK
+      if (index < last || words[at + 1] === 0) return undefined
       last = index
       pieceOf[index] = piece
-      count += entries
+      count += words[at + 1]
+      imageWords += words[at + 2] + words[at + 4]
       expiring += words[at + 5]
-      position += (words[at + 2] + slots) * WORD_BYTES
     }
-    positions.push(position)
+    positions.push(CHECKPOINT_HEADER_BYTES + imageWords * WORD_BYTES)
   }
-  if (at !== words.length) return undefined
+  if (at !== length || last >= TABLES || expiring > count) return undefined
   const pieceAt = (piece: number): FoldedPiece => ({
     position: positions[piece],
     bytes: positions[piece + 1] - positions[piece],
     crc: words[listedAt[piece] + 1],
     tables: tablesIn(words, listedAt[piece]),
   })
-  const bytes = position - CHECKPOINT_HEADER_BYTES
-  return { count, expiring, bytes, segments, pieces, pieceOf, pieceAt }
+  return { count, expiring, bytes: imageWords * WORD_BYTES, segments, pieces, pieceOf, pieceAt }
 }
 
 /** The tables of the piece that is listed from there on. */
@@ -259,7 +260,7 @@ function tablesIn(words: Uint32Array, listedAt: number): FoldedTable[] {
   return Array.from({ length: words[listedAt] }, (_, table) => {
     const at = listedAt + PIECE_WORDS + table * TABLE_WORDS
     return {
-      index: (words[at] & ~IS_KEYED) >>> 0,
+      index: words[at] & INDEX_MASK,
       isKeyed: words[at] >= IS_KEYED,
       count: words[at + 1],
       heapWords: words[at + 2],
