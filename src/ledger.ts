@@ -121,6 +121,20 @@ export class Ledger {
     this.catalog.at(place.segment).liveBytes += place.recordBytes
   }
 
+  /** As `move`, of all keys with a record in the segment in slot `from` that has moved: `movedTo` says where to. */
+  moveAll(from: number, to: number, movedTo: (offset: number) => number | undefined): void {
+    const { catalog } = this
+    this.keydir.repoint((place) => {
+      const offset = place.segment === from ? movedTo(place.offset) : undefined
+      if (offset === undefined) return false
+      catalog.at(from).liveBytes -= place.recordBytes
+      catalog.at(to).liveBytes += place.recordBytes
+      place.segment = to
+      place.offset = offset
+      return true
+    })
+  }
+
   private retire(): void {
     this.catalog.at(this.keydir.found.segment).liveBytes -= this.keydir.found.recordBytes
   }

@@ -195,6 +195,15 @@ export class Keydir {
     for (let table = this.tableAt(index); table !== undefined; table = table.next) table.forEach(place, visit)
   }
 
+  /** Shows each entry's place to `change`, which may set its segment and its offset, and then says true. */
+  repoint(change: (place: Place) => boolean): void {
+    const place = emptyPlace()
+    for (let index = 0; index < TABLES; index++) {
+      for (let table = this.tableAt(index); table !== undefined; table = table.next)
+        table.repoint(place, change)
+    }
+  }
+
   /** The tables of one index, 0 to TABLES - 1, without what is dead in them. */
   tablesAt(index: number): Table[] {
     const tables: Table[] = []

@@ -389,6 +389,16 @@ export class Table {
     return { heapWords: usedWords, slots: words.length - slotsAt, count, deadWords, expiring, isKeyed }
   }
 
+  /** Writes each place anew that `change` has changed: it says so. */
+  repoint(place: Place, change: (place: Place) => boolean): void {
+    const { words } = this
+    for (let entry = 0; entry < this.usedWords; entry += this.entryWords(entry)) {
+      if (words[entry + 2] === DEAD) continue
+      this.readEntry(entry, place)
+      if (change(place)) this.writePlace(entry, words[entry] >>> 8, words[entry + 3] & 0xffff, place)
+    }
+  }
+
   /** Calls `visit` for each live entry, in no order. The key stands in `keys` from `keyAt` on. */
   forEach(
     place: Place,
