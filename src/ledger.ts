@@ -29,6 +29,10 @@ export class Ledger {
     this.keydir = new Keydir(kernels.keyedHash)
   }
 
+  touch(hashLow: number, hashHigh: number): void {
+    this.touched ^= this.keydir.touch(hashLow, hashHigh)
+  }
+
   put(
     hashLow: number,
     hashHigh: number,
