@@ -2,12 +2,12 @@
 // "Checkpoint").
 import { readU64, viewOf, writeU64 } from './bytes'
 import type { Kernels } from './kernels'
-import { type FoldedKeydir, type FoldedPiece, type FoldedTable, TABLES } from './keydir/keydir'
+import { type FoldedKeydir, type FoldedPiece, TABLES, type TableImage } from './keydir/keydir'
 import { SECRET_BYTES } from './manifest'
 import { magicOf, readPreamble, writePreamble } from './preamble'
 import { STORE_ID_BYTES } from './segment'
 
-const MAGIC = magicOf('CASKYCHK')
+const MAGIC = magicOf('CASKYKDR')
 export const CHECKPOINT_HEADER_BYTES = 112
 const STORE_ID_AT = 16
 const SEGMENTS_AT = 32
@@ -24,14 +24,15 @@ const LISTS_CRC_AT = 104
 const CRC_AT = 108
 
 const SEGMENT_BYTES = 48
-const TABLE_BYTES = 24
+const TABLE_BYTES = 16
 const PIECE_BYTES = 8
 const WORD_BYTES = 4
 const TABLE_WORDS = TABLE_BYTES / WORD_BYTES
 const PIECE_WORDS = PIECE_BYTES / WORD_BYTES
+/** The least that an entry takes: its fixed words, the hash before them, and a key of one. */
+const ENTRY_WORDS_MIN = 5
 /** In the word of a table's index: its hashes are keyed ones. */
 const IS_KEYED = 0x8000_0000
-const INDEX_MASK = IS_KEYED - 1
 
 /** A segment that a checkpoint speaks of. */
 export interface CoveredSegment {
@@ -50,8 +51,8 @@ export interface CoveredSegment {
 
 /** Tables that were written together, and are loaded together, under one CRC. */
 export interface CheckpointPiece {
-  /** Their words stand in the file in the order of this list, of each its heap first, then its slots. */
-  tables: FoldedTable[]
+  /** Their words stand in the file in the order of this list, which is that of their indexes. */
+  tables: TableImage[]
   crc: number
 }
 
@@ -84,7 +85,7 @@ export interface CheckpointLists extends About {
 }
 
 function bytesOf({ tables }: CheckpointPiece): number {
-  return tables.reduce((sum, { heapWords, slots }) => sum + (heapWords + slots) * WORD_BYTES, 0)
+  return tables.reduce((sum, { words }) => sum + words * WORD_BYTES, 0)
 }
 
 /** What stands behind the tables' words, and the header, which stands before them. */
@@ -139,8 +140,8 @@ function encodeLists(segments: CoveredSegment[], pieces: CheckpointPiece[], tabl
   }
   for (const { tables, crc } of pieces) {
     words(tables.length, crc)
-    for (const { index, count, heapWords, deadWords, slots, expiring, isKeyed } of tables)
-      words(isKeyed ? index + IS_KEYED : index, count, heapWords, deadWords, slots, expiring)
+    for (const { index, count, words: tableWords, expiring, isKeyed } of tables)
+      words(isKeyed ? index + IS_KEYED : index, count, tableWords, expiring)
   }
   return lists
 }
@@ -212,61 +213,55 @@ function decodeSegments(view: DataView, count: number): CoveredSegment[] {
   return segments
 }
 
-/**
- * The lists of pieces and tables; undefined where they make no sense. They are walked once, and by code that has just
- * been loaded: so only what opening needs is looked at here, and the rest when a piece comes in.
- */
+/** The lists of pieces and tables; undefined where they make no sense. They are looked at word by word, once. */
 function decodeTables(lists: Uint8Array, pieces: number, segments: number): FoldedKeydir | undefined {
   const words = new Uint32Array(lists.buffer, lists.byteOffset, lists.length / WORD_BYTES)
-  const { length } = words
   const pieceOf = new Int32Array(TABLES).fill(-1)
   const listedAt: number[] = []
   const positions: number[] = [CHECKPOINT_HEADER_BYTES]
   let count = 0
   let expiring = 0
-  let imageWords = 0
+  let position = CHECKPOINT_HEADER_BYTES
   let at = 0
   let last = -1
   for (let piece = 0; piece < pieces; piece++) {
     const end = at + PIECE_WORDS + words[at] * TABLE_WORDS
-    if (!(words[at] > 0 && end <= length)) return undefined
+    if (!(words[at] > 0 && end <= words.length)) return undefined
     listedAt.push(at)
-    at += PIECE_WORDS
-    // All tables of an index stand together in one piece.
-    if ((words[at] & INDEX_MASK) <= last) return undefined
-    for (; at < end; at += TABLE_WORDS) {
-      const index = words[at] & INDEX_MASK
-      if (index < last || words[at + 1] === 0) return undefined
+    for (at += PIECE_WORDS; at < end; at += TABLE_WORDS) {
+      const index = (words[at] & ~IS_KEYED) >>> 0
+      const entries = words[at + 1]
+      if (index >= TABLES || index <= last || entries === 0 || words[at + 3] > entries) return undefined
+      if (entries * ENTRY_WORDS_MIN > words[at + 2]) return undefined
       last = index
       pieceOf[index] = piece
-      count += words[at + 1]
-      imageWords += words[at + 2] + words[at + 4]
-      expiring += words[at + 5]
+      count += entries
+      expiring += words[at + 3]
+      position += words[at + 2] * WORD_BYTES
     }
-    positions.push(CHECKPOINT_HEADER_BYTES + imageWords * WORD_BYTES)
+    positions.push(position)
   }
-  if (at !== length || last >= TABLES || expiring > count) return undefined
+  if (at !== words.length) return undefined
   const pieceAt = (piece: number): FoldedPiece => ({
     position: positions[piece],
     bytes: positions[piece + 1] - positions[piece],
     crc: words[listedAt[piece] + 1],
     tables: tablesIn(words, listedAt[piece]),
   })
-  return { count, expiring, bytes: imageWords * WORD_BYTES, segments, pieces, pieceOf, pieceAt }
+  const bytes = position - CHECKPOINT_HEADER_BYTES
+  return { count, expiring, bytes, segments, pieces, pieceOf, pieceAt }
 }
 
 /** The tables of the piece that is listed from there on. */
-function tablesIn(words: Uint32Array, listedAt: number): FoldedTable[] {
+function tablesIn(words: Uint32Array, listedAt: number): TableImage[] {
   return Array.from({ length: words[listedAt] }, (_, table) => {
     const at = listedAt + PIECE_WORDS + table * TABLE_WORDS
     return {
-      index: words[at] & INDEX_MASK,
+      index: (words[at] & ~IS_KEYED) >>> 0,
       isKeyed: words[at] >= IS_KEYED,
       count: words[at + 1],
-      heapWords: words[at + 2],
-      deadWords: words[at + 3],
-      slots: words[at + 4],
-      expiring: words[at + 5],
+      words: words[at + 2],
+      expiring: words[at + 3],
     }
   })
 }

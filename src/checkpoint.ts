@@ -16,7 +16,7 @@ import type { Health } from './health'
 import type { FileHandle, Host } from './host/host'
 import { tryRemove, writeFully } from './io'
 import type { Kernels } from './kernels'
-import { type FoldedTable, TABLES } from './keydir/keydir'
+import { TABLES, type TableImage } from './keydir/keydir'
 import type { Ledger } from './ledger'
 import type { Manifest } from './manifest'
 
@@ -120,7 +120,7 @@ class CheckpointWriter {
   private readonly beginTombstoneBytes: number
   private readonly pieces: CheckpointPiece[] = []
   /** Those that wait in `words`. */
-  private tables: FoldedTable[] = []
+  private tables: TableImage[] = []
   private liveBytes: Float64Array
   private indexes: Int32Array | undefined
   private words = new Uint32Array(2 * STEP_WORDS)
@@ -170,23 +170,23 @@ class CheckpointWriter {
     return indexes
   }
 
-  /** Copies the tables of one index; false where one can't be kept. */
+  /** Copies the table of an index; false where it can't be kept. */
   copy(index: number, ledger: Ledger): boolean {
-    for (const table of ledger.keydir.tablesAt(index)) {
-      if (table.count === 0) continue
-      const indexes = this.indexOfSlot()
-      const end = this.filledWords + table.imageWords
-      if (end > this.words.length) {
-        const grown = new Uint32Array(end + STEP_WORDS)
-        grown.set(this.words.subarray(0, this.filledWords))
-        this.words = grown
-      }
-      const shape = table.exportTo(this.words, this.filledWords, indexes, this.liveBytes)
-      if (shape === undefined) return false
-      this.tables.push({ index, ...shape })
-      this.entries += shape.count
-      this.filledWords = end
+    const { keydir } = ledger
+    const imageWords = keydir.imageWordsOf(index)
+    if (imageWords === 0) return true
+    const indexes = this.indexOfSlot()
+    const end = this.filledWords + imageWords
+    if (end > this.words.length) {
+      const grown = new Uint32Array(end + STEP_WORDS)
+      grown.set(this.words.subarray(0, this.filledWords))
+      this.words = grown
     }
+    const image = keydir.exportOf(index, this.words, this.filledWords, indexes, this.liveBytes)
+    if (image === undefined) return false
+    this.tables.push(image)
+    this.entries += image.count
+    this.filledWords = end
     return true
   }
 

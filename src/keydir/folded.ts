@@ -1,18 +1,7 @@
 // Tables as a checkpoint keeps them, many in one piece of its file. A piece is brought in when one of its tables is
 // first used: what a checkpoint says of them is enough to open a store, however many keys there are.
 import { CaskyError } from '../errors'
-import { isImageSound, Table } from './table'
-
-/** How a table lies in its piece: its heap, then its slots. */
-export interface FoldedTable {
-  index: number
-  count: number
-  heapWords: number
-  deadWords: number
-  slots: number
-  expiring: number
-  isKeyed: boolean
-}
+import { isImageSound, type TableImage } from './image'
 
 /** Tables that lie together in the file, under one CRC. */
 export interface FoldedPiece {
@@ -20,8 +9,8 @@ export interface FoldedPiece {
   position: number
   bytes: number
   crc: number
-  /** In the order of their indexes; those of one index are all in it. */
-  tables: FoldedTable[]
+  /** In the order of their indexes. */
+  tables: TableImage[]
 }
 
 /** What is known of a checkpoint's tables before any of them is brought in. */
@@ -41,7 +30,7 @@ export interface FoldedKeydir {
 
 /** The file that the pieces are in. */
 export interface PieceSource {
-  /** The words of a piece, for the caller to keep; undefined where they can't be had as they were written. */
+  /** The words of a piece; undefined where they can't be had as they were written. */
   read(piece: FoldedPiece): Uint8Array | undefined
   /** Nothing more will be read. */
   close(): void
@@ -57,20 +46,6 @@ export class PieceDamaged extends CaskyError {
   }
 }
 
-/** Memory that tables share: none of them can give its part of it back alone. */
-export class Piece {
-  private readonly tables: Table[] = []
-
-  take(table: Table): void {
-    this.tables.push(table)
-  }
-
-  /** All tables take their words with them, so that the piece is given back at once. */
-  leave(): void {
-    for (const table of this.tables.splice(0)) table.moveOut()
-  }
-}
-
 export class FoldedTables {
   private readonly isIn: Uint8Array
   private left: number
@@ -79,7 +54,6 @@ export class FoldedTables {
   constructor(
     readonly keydir: FoldedKeydir,
     private readonly source: PieceSource,
-    private readonly heapWordsMax: number | undefined,
   ) {
     this.isIn = new Uint8Array(keydir.pieces)
     this.left = keydir.pieces
@@ -105,17 +79,20 @@ export class FoldedTables {
     return this.next < this.isIn.length ? this.next : -1
   }
 
-  /** Hands on the first table of each index of a piece, those that go on behind it; false where it is damaged. */
-  bringIn(number: number, keep: (index: number, table: Table) => void): boolean {
+  /** Hands on each table of a piece, with its words; none of them, and false, where the piece is damaged. */
+  bringIn(number: number, keep: (image: TableImage, words: Uint32Array) => void): boolean {
     const folded = this.keydir.pieceAt(number)
     const bytes = this.source.read(folded)
-    const tables = bytes && this.tablesOf(folded, bytes)
-    if (tables === undefined) return false
-    for (const [i, { index }] of folded.tables.entries()) {
-      const follows = i > 0 && folded.tables[i - 1].index === index
-      if (follows) tables[i - 1].next = tables[i]
-      else keep(index, tables[i])
-    }
+    if (bytes === undefined) return false
+    let at = bytes.byteOffset
+    const words = folded.tables.map((image) => {
+      at += image.words * 4
+      return new Uint32Array(bytes.buffer, at - image.words * 4, image.words)
+    })
+    // Where its CRC is right all the same it was made up.
+    const { segments } = this.keydir
+    if (!folded.tables.every((image, i) => isImageSound(words[i], image, segments))) return false
+    for (const [i, image] of folded.tables.entries()) keep(image, words[i])
     this.pass(number)
     return true
   }
@@ -128,22 +105,5 @@ export class FoldedTables {
 
   close(): void {
     this.source.close()
-  }
-
-  private tablesOf({ tables }: FoldedPiece, bytes: Uint8Array): Table[] | undefined {
-    const piece = new Piece()
-    const made: Table[] = []
-    let at = bytes.byteOffset
-    for (const { heapWords, deadWords, slots, count, isKeyed } of tables) {
-      const words = new Uint32Array(bytes.buffer, at, heapWords + slots)
-      const image = { words, heapWords, count, deadWords, isKeyed }
-      // Where its CRC is right all the same it was made up.
-      if (!isImageSound(image, this.keydir.segments)) return undefined
-      const table = new Table(this.heapWordsMax, { ...image, piece })
-      piece.take(table)
-      made.push(table)
-      at += words.byteLength
-    }
-    return made
   }
 }

@@ -3,27 +3,33 @@
 import { invariant } from '../errors'
 import { Expiries } from './expiries'
 import { type FoldedKeydir, type FoldedPiece, FoldedTables, PieceDamaged, type PieceSource } from './folded'
+import { EntryHeap, emptyPlace, type Place, type Visit } from './heap'
+import { exportTable, imageWords, importTable, type TableImage } from './image'
 import type { KeyedHash } from './strain'
-import { emptyPlace, type Place, Table } from './table'
+import { Table } from './table'
 
-export type { FoldedKeydir, FoldedPiece, FoldedTable, PieceSource } from './folded'
+export type { FoldedKeydir, FoldedPiece, PieceSource } from './folded'
 export { PieceDamaged } from './folded'
+export type { Place, Visit } from './heap'
+export { emptyPlace } from './heap'
+export type { TableImage } from './image'
 export type { KeyedHash } from './strain'
-export type { Place } from './table'
-export { emptyPlace } from './table'
 
-const TABLE_BITS = 12
+const TABLE_BITS = 10
 export const TABLE_SHIFT = 32 - TABLE_BITS
 export const TABLES = 1 << TABLE_BITS
 
 export class Keydir {
   private readonly tables: (Table | undefined)[] = new Array(TABLES).fill(undefined)
+  private heap = new EntryHeap()
   /** Tables of a checkpoint that were not used yet. */
   private folded: FoldedTables | undefined
   private expiries = new Expiries()
   /** Of the entries, those that expire, or have expired. */
   private expiring = 0
-  private tableBytes = 0
+  private slotBytes = 0
+  /** While chunks of the heap are being emptied: the table whose turn is next. */
+  private nextToMove = 0
   /** Entries, those that have expired included. */
   count = 0
   /** Makes a keydir of what belongs into the tables of these indexes; where none is set, damaged ones throw. */
@@ -35,18 +41,16 @@ export class Keydir {
   /** The place that `find` found, or that `put` and `remove` took out of use. */
   readonly found: Place = emptyPlace()
 
-  /** `keyedHash`: for tables whose keys meet too often. `tableWordsMax`: for tests, as Table has it. */
-  constructor(
-    private readonly keyedHash: KeyedHash,
-    private readonly tableWordsMax?: number,
-  ) {}
+  /** `keyedHash`: for tables whose keys meet too often. */
+  constructor(private readonly keyedHash: KeyedHash) {}
 
   /** Whether there are entries that expire, or have. */
   get hasExpiring(): boolean {
     return this.expiring > 0
   }
 
-  private tableAt(index: number): Table | undefined {
+  /** The table of an index, 0 to TABLES - 1; undefined where there is none. */
+  tableAt(index: number): Table | undefined {
     return this.tables[index] ?? this.unfold(index)
   }
 
@@ -59,11 +63,21 @@ export class Keydir {
 
   private bringIn(piece: number): boolean {
     const { folded } = this
-    const isIn = folded?.bringIn(piece, (index, table) => {
-      this.tables[index] = table
+    const isIn = folded?.bringIn(piece, ({ index, count, isKeyed }, words) => {
+      const table = this.newTable(index, count)
+      table.isKeyed = isKeyed
+      table.isStrained = isKeyed
+      importTable(words, table)
     })
     if (folded?.isEmpty) this.folded = undefined
     return isIn ?? true
+  }
+
+  private newTable(index: number, entries = 0): Table {
+    const table = new Table(this.heap, entries)
+    this.tables[index] = table
+    this.slotBytes += table.memoryBytes
+    return table
   }
 
   /** The hash by which a table knows the key. */
@@ -75,21 +89,22 @@ export class Keydir {
 
   /** Looks for the key at `source[at..]` with this 64-bit hash; fills `found` and says whether it is there. */
   find(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
-    let table = this.tableAt(hashHigh >>> TABLE_SHIFT)
-    while (table !== undefined) {
-      const slot = table.find(this.hashFor(table, hashLow, source, at, keyBytes), source, at, keyBytes)
-      if (slot >= 0) {
-        table.read(slot, this.found)
-        return true
-      }
-      table = table.next
-    }
-    return false
+    const table = this.tableAt(hashHigh >>> TABLE_SHIFT)
+    if (table === undefined) return false
+    const slot = table.find(this.hashFor(table, hashLow, source, at, keyBytes), source, at, keyBytes)
+    if (slot < 0) return false
+    table.read(slot, this.found)
+    return true
   }
 
   /** Brings in the cache line that a later call for this hash begins at. */
   touch(hashLow: number, hashHigh: number): number {
     return this.tableAt(hashHigh >>> TABLE_SHIFT)?.touch(hashLow >>> 8) ?? 0
+  }
+
+  /** Brings in the line that it looks at next. */
+  touchEntry(hashLow: number, hashHigh: number): number {
+    return this.tables[hashHigh >>> TABLE_SHIFT]?.touchEntry(hashLow >>> 8) ?? 0
   }
 
   /** Points the key at `place`; true where it replaces another, which is then in `found`. */
@@ -102,23 +117,29 @@ export class Keydir {
     place: Place,
   ): boolean {
     if (place.expiresAtMs !== undefined) this.addExpiry(place.expiresAtMs)
-    let replaces = false
-    let table = this.tableAt(hashHigh >>> TABLE_SHIFT)
-    for (; table !== undefined; table = table.next) {
-      const slot = table.find(this.hashFor(table, hashLow, source, at, keyBytes), source, at, keyBytes)
-      if (slot < 0) continue
-      table.read(slot, this.found)
-      if (this.found.expiresAtMs !== undefined) this.removeExpiry(this.found.expiresAtMs)
-      if (table.update(slot, place)) return true
-      table.remove(slot)
-      replaces = true
-      break
+    const index = hashHigh >>> TABLE_SHIFT
+    const table = this.tableAt(index) ?? this.newTable(index)
+    const hash24 = this.hashFor(table, hashLow, source, at, keyBytes)
+    const slot = table.find(hash24, source, at, keyBytes)
+    if (slot < 0) {
+      this.slotBytes += table.insert(~slot, hash24, source, at, keyBytes, place)
+      this.count++
+      if (this.heap.wantsEmptying) this.emptySome()
+      return false
     }
-    const roomy = this.tableWithRoom(hashHigh >>> TABLE_SHIFT, keyBytes)
-    const hash24 = this.hashFor(roomy, hashLow, source, at, keyBytes)
-    this.tableBytes += roomy.insert(hash24, source, at, keyBytes, place)
-    if (!replaces) this.count++
-    return replaces
+    table.read(slot, this.found)
+    if (this.found.expiresAtMs !== undefined) this.removeExpiry(this.found.expiresAtMs)
+    table.replace(slot, source, at, keyBytes, place)
+    return true
+  }
+
+  /** Does a part of the work of emptying chunks of the heap that are mostly holes. */
+  private emptySome(): void {
+    if (this.nextToMove === 0) this.heap.beginEmptying()
+    this.tables[this.nextToMove++]?.moveOut()
+    if (this.nextToMove < TABLES) return
+    this.nextToMove = 0
+    this.heap.endEmptying()
   }
 
   private addExpiry(expiresAtMs: number): void {
@@ -131,32 +152,19 @@ export class Keydir {
     this.expiries.remove(expiresAtMs)
   }
 
-  private tableWithRoom(index: number, keyBytes: number): Table {
-    let last: Table | undefined
-    for (let table = this.tableAt(index); table !== undefined; table = table.next) {
-      if (table.hasRoom(keyBytes)) return table
-      last = table
-    }
-    const table = new Table(this.tableWordsMax)
-    this.tableBytes += table.memoryBytes
-    if (last === undefined) this.tables[index] = table
-    else last.next = table
-    return table
-  }
-
   /** Removes the key; true where it was there, with its place in `found`. */
   remove(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
-    for (let table = this.tableAt(hashHigh >>> TABLE_SHIFT); table !== undefined; table = table.next) {
-      const slot = table.find(this.hashFor(table, hashLow, source, at, keyBytes), source, at, keyBytes)
-      if (slot < 0) continue
-      table.read(slot, this.found)
-      if (this.found.expiresAtMs !== undefined) this.removeExpiry(this.found.expiresAtMs)
-      table.remove(slot)
-      this.count--
-      invariant(this.count >= 0, 'the keydir never counts below zero')
-      return true
-    }
-    return false
+    const table = this.tableAt(hashHigh >>> TABLE_SHIFT)
+    if (table === undefined) return false
+    const slot = table.find(this.hashFor(table, hashLow, source, at, keyBytes), source, at, keyBytes)
+    if (slot < 0) return false
+    table.read(slot, this.found)
+    if (this.found.expiresAtMs !== undefined) this.removeExpiry(this.found.expiresAtMs)
+    table.remove(slot)
+    this.count--
+    invariant(this.count >= 0, 'the keydir never counts below zero')
+    if (this.heap.wantsEmptying) this.emptySome()
+    return true
   }
 
   /** Entries that never expire: of those, two looks at one store find as many, whatever the clock has done. */
@@ -174,55 +182,56 @@ export class Keydir {
       const add = ({ expiresAtMs }: Place): void => {
         if (expiresAtMs !== undefined) this.expiries.add(expiresAtMs)
       }
-      for (const head of this.tables) {
-        for (let table = head; table !== undefined; table = table.next) table.forEach(place, add)
-      }
+      for (const table of this.tables) table?.forEach(place, add)
     }
     return this.count - this.expiries.countExpired(nowMs)
   }
 
   /** Calls `visit` for each entry, expired ones included, in no order; it must not change the keydir. */
-  forEach(visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void): void {
+  forEach(visit: Visit): void {
     for (let index = 0; index < TABLES; index++) this.forEachOf(index, visit)
   }
 
-  /** As `forEach`, for the tables of one index, 0 to TABLES - 1. */
-  forEachOf(
-    index: number,
-    visit: (place: Place, keys: Uint8Array, keyAt: number, keyBytes: number) => void,
-  ): void {
-    const place = emptyPlace()
-    for (let table = this.tableAt(index); table !== undefined; table = table.next) table.forEach(place, visit)
+  /** As `forEach`, for the table of one index, 0 to TABLES - 1. */
+  forEachOf(index: number, visit: Visit): void {
+    this.tableAt(index)?.forEach(emptyPlace(), visit)
   }
 
   /** Shows each entry's place to `change`, which may set its segment and its offset, and then says true. */
   repoint(change: (place: Place) => boolean): void {
     const place = emptyPlace()
-    for (let index = 0; index < TABLES; index++) {
-      for (let table = this.tableAt(index); table !== undefined; table = table.next)
-        table.repoint(place, change)
-    }
+    for (let index = 0; index < TABLES; index++) this.tableAt(index)?.repoint(place, change)
   }
 
-  /** The tables of one index, 0 to TABLES - 1, without what is dead in them. */
-  tablesAt(index: number): Table[] {
-    const tables: Table[] = []
-    for (let table = this.tableAt(index); table !== undefined; table = table.next) {
-      this.tableBytes += table.compact()
-      tables.push(table)
-    }
-    return tables
+  /** The words that `exportOf` writes; 0 where there is no entry. */
+  imageWordsOf(index: number): number {
+    const table = this.tableAt(index)
+    return table === undefined || table.count === 0 ? 0 : imageWords(table)
+  }
+
+  /** Writes the table of an index, which has entries, as `exportTable` does. */
+  exportOf(
+    index: number,
+    into: Uint32Array,
+    at: number,
+    indexOfSlot: Int32Array,
+    liveBytes: Float64Array,
+  ): TableImage | undefined {
+    const table = this.tableAt(index)
+    invariant(table !== undefined, 'an empty table is not kept')
+    const expiring = exportTable(table, into, at, indexOfSlot, liveBytes)
+    if (expiring === undefined) return undefined
+    return { index, count: table.count, words: imageWords(table), expiring, isKeyed: table.isKeyed }
   }
 
   /** Takes over the tables of a checkpoint, each of which comes in when it is first used. There is nothing in it yet. */
   adopt(folded: FoldedKeydir, source: PieceSource): void {
-    const tables = new FoldedTables(folded, source, this.tableWordsMax)
+    const tables = new FoldedTables(folded, source)
     if (tables.isEmpty) {
       tables.close()
       return
     }
     this.folded = tables
-    this.tableBytes += folded.bytes
     this.count += folded.count
     this.expiring += folded.expiring
   }
@@ -272,18 +281,19 @@ export class Keydir {
     if (damaged.length === 0) return
     const lost = new Set(damaged.flatMap(({ tables }) => tables.map(({ index }) => index)))
     const made = this.makeAnew(lost)
-    for (const { bytes, tables } of damaged) {
-      this.tableBytes -= bytes
+    for (const { tables } of damaged) {
       for (const { count, expiring } of tables) {
         this.count -= count
         this.expiring -= expiring
       }
     }
-    this.tableBytes += made.tableBytes
     this.count += made.count
     this.expiring += made.expiring
     this.expiries = new Expiries()
-    for (const index of lost) this.tables[index] = made.tables[index]
+    for (const index of lost) {
+      const table = made.tables[index]
+      if (table !== undefined) this.newTable(index, table.count).takeFrom(table)
+    }
     for (const piece of numbers) folded.pass(piece)
     this.folded = undefined
     this.onMended()
@@ -292,15 +302,17 @@ export class Keydir {
   clear(): void {
     this.tables.fill(undefined)
     this.letGo()
+    this.heap = new EntryHeap()
     this.folded = undefined
     this.expiries = new Expiries()
-    this.tableBytes = 0
+    this.slotBytes = 0
+    this.nextToMove = 0
     this.count = 0
     this.expiring = 0
   }
 
   /** Bytes of memory held, the keys' own among them. */
   get memoryBytes(): number {
-    return this.tableBytes + this.expiries.memoryBytes + this.tables.length * 8
+    return this.slotBytes + this.heap.memoryBytes + this.expiries.memoryBytes + TABLES * 8
   }
 }

@@ -155,10 +155,9 @@ const PIECE_BYTES = 8
 const TABLE: Field[] = [
   { name: 'entries', at: 4, bytes: 4 },
   { name: 'words', at: 8, bytes: 4 },
-  { name: 'slots', at: 16, bytes: 4 },
-  { name: 'expiring entries', at: 20, bytes: 4 },
+  { name: 'expiring entries', at: 12, bytes: 4 },
 ]
-const TABLE_BYTES = 24
+const TABLE_BYTES = 16
 
 function checkpointLengths(name: string, bytes: Buffer): Hurt[] {
   const listsAt = CHECKPOINT_HEADER_BYTES + Number(bytes.readBigUInt64LE(40))

@@ -48,7 +48,7 @@ export function referenceCheckpoint(file: Buffer): ReferenceCheckpoint {
   const check = (holds: boolean, what: string) => {
     if (!holds) throw new Error(what)
   }
-  check(file.toString('latin1', 0, 8) === 'CASKYCHK', 'magic')
+  check(file.toString('latin1', 0, 8) === 'CASKYKDR', 'magic')
   check(slowCrc32(file.subarray(0, 12)) === file.readUInt32LE(12), 'preamble')
   check(slowCrc32(file.subarray(0, 108)) === file.readUInt32LE(108), 'header')
   const listsAt = 112 + Number(file.readBigUInt64LE(40))
@@ -67,23 +67,22 @@ export function referenceCheckpoint(file: Buffer): ReferenceCheckpoint {
   let at = listsAt + 48 * segments.length
   let wordsAt = 112
   let keyedTables = 0
+  let last = -1
   let tablesLeft = file.readUInt32LE(36)
   for (let piece = file.readUInt32LE(80); piece > 0; piece--) {
     const pieceAt = wordsAt
     const tables = file.readUInt32LE(at)
     const crc = file.readUInt32LE(at + 4)
     at += 8
-    for (let table = 0; table < tables; table++, at += 24, tablesLeft--) {
-      const [index, count, heapWords, , slots] = [0, 4, 8, 12, 16].map((field) =>
-        file.readUInt32LE(at + field),
-      )
+    for (let table = 0; table < tables; table++, at += 16, tablesLeft--) {
+      const [index, count, words, expiring] = [0, 4, 8, 12].map((field) => file.readUInt32LE(at + field))
       if (index >= 2 ** 31) keyedTables++
-      const heap = file.subarray(wordsAt, wordsAt + heapWords * 4)
-      wordsAt += heapWords * 4
-      const slotWords = file.subarray(wordsAt, wordsAt + slots * 4)
-      wordsAt += slots * 4
-      const found = readTable(heap, slotWords, index, file.subarray(88, 104))
+      check(index % 2 ** 31 > last, 'order')
+      last = index % 2 ** 31
+      const found = readTable(file.subarray(wordsAt, wordsAt + words * 4), index, file.subarray(88, 104))
+      wordsAt += words * 4
       check(found.length === count, 'count')
+      check(found.filter(({ expiresAtMs }) => expiresAtMs !== undefined).length === expiring, 'expiring')
       for (const { key, segment, ...place } of found)
         entries.set(key.toString('latin1'), { segmentId: segments[segment].id, ...place })
     }
@@ -100,38 +99,26 @@ export function referenceCheckpoint(file: Buffer): ReferenceCheckpoint {
   return { begin, segments, entries, keyedTables }
 }
 
-function readTable(heap: Buffer, slots: Buffer, index: number, secret: Buffer) {
+function readTable(table: Buffer, index: number, secret: Buffer) {
   const found: (Omit<ReferencePlace, 'segmentId'> & { key: Buffer; segment: number })[] = []
-  for (let at = 0; at < heap.length; ) {
-    const word = (i: number) => heap.readUInt32LE(at + 4 * i)
+  for (let at = 0; at < table.length; ) {
+    const word = (i: number) => table.readUInt32LE(at + 4 * i)
     const expires = word(1) >= 2 ** 31
     const keyAt = at + (expires ? 24 : 16)
     const keyBytes = word(3) & 0xffff
-    const key = heap.subarray(keyAt, keyAt + keyBytes)
-    if (word(2) !== 0xffff_ffff) {
-      const hash = slowFinalizer(slowDjb2Xor(key))
-      const within = index >= 2 ** 31 ? slowSipHash(1, 3, secret, key) : hash
-      const hash24 = Number((within >> 8n) & 0xff_ffffn)
-      if (Number(hash >> 52n) !== index % 2 ** 31 || word(0) >>> 8 !== hash24) throw new Error('hash')
-      if (!isFound(slots, hash24, at / 4)) throw new Error('slot')
-      found.push({
-        key,
-        segment: (word(0) & 0xff) * 2 ** 16 + (word(3) >>> 16),
-        offset: word(1) % 2 ** 31,
-        valueBytes: word(2),
-        expiresAtMs: expires ? heap.readBigUInt64LE(at + 16) : undefined,
-      })
-    }
+    const key = table.subarray(keyAt, keyAt + keyBytes)
+    const hash = slowFinalizer(slowDjb2Xor(key))
+    const within = index >= 2 ** 31 ? slowSipHash(1, 3, secret, key) : hash
+    const hash24 = Number((within >> 8n) & 0xff_ffffn)
+    if (Number(hash >> 54n) !== index % 2 ** 31 || word(0) >>> 8 !== hash24) throw new Error('hash')
+    found.push({
+      key,
+      segment: (word(0) & 0xff) * 2 ** 16 + (word(3) >>> 16),
+      offset: word(1) % 2 ** 31,
+      valueBytes: word(2),
+      expiresAtMs: expires ? table.readBigUInt64LE(at + 16) : undefined,
+    })
     at = keyAt + Math.ceil(keyBytes / 4) * 4
   }
   return found
-}
-
-function isFound(slots: Buffer, hash24: number, entryWord: number): boolean {
-  const count = slots.length / 4
-  for (let slot = Math.floor((hash24 * count) / 2 ** 24); ; slot = (slot + 1) % count) {
-    const word = slots.readUInt32LE(slot * 4)
-    if (word === 0) return false
-    if (word === (hash24 & 0xff) * 2 ** 24 + entryWord + 1) return true
-  }
 }
