@@ -46,16 +46,28 @@ export class BlockCache {
 
   /** The address of the block, or 0. */
   find(segment: number, block: number): number {
+    const way = this.wayOf(segment, block)
+    if (way < 0) {
+      this.misses++
+      return 0
+    }
+    this.wasUsed[way] = 1
+    this.hits++
+    return CACHE_AT + way * CACHE_BLOCK_BYTES
+  }
+
+  /** As `find`, and it counts for nothing. */
+  peek(segment: number, block: number): number {
+    const way = this.wayOf(segment, block)
+    return way < 0 ? 0 : CACHE_AT + way * CACHE_BLOCK_BYTES
+  }
+
+  private wayOf(segment: number, block: number): number {
+    const { tags } = this
     const first = this.firstOf(segment, block)
     const tag = segment * BLOCKS_PER_SEGMENT + block
-    for (let way = first; way < first + WAYS; way++) {
-      if (this.tags[way] !== tag) continue
-      this.wasUsed[way] = 1
-      this.hits++
-      return CACHE_AT + way * CACHE_BLOCK_BYTES
-    }
-    this.misses++
-    return 0
+    for (let way = first; way < first + WAYS; way++) if (tags[way] === tag) return way
+    return -1
   }
 
   /** The address to read the block to; `keep` must follow once it is there. What stood there is forgotten. */

@@ -164,6 +164,11 @@ export class KeyCodec {
 export class ValueEncoder {
   constructor(private readonly encoding: ValueEncoding) {}
 
+  /** Whether it is the caller's own. */
+  get isForeign(): boolean {
+    return typeof this.encoding === 'object'
+  }
+
   /** What will be stored, as text or bytes. A codec's `encode` runs here, before anything is touched. */
   prepare(value: unknown): string | Uint8Array {
     const { encoding } = this

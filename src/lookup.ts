@@ -2,6 +2,8 @@
 import { KEY_AT } from '../assembly/layout'
 import type { Host } from './host/host'
 import type { Kernels } from './kernels'
+import { KEYS_AT_ONCE, type KeyBatch } from './key-batch'
+import { emptyPlace, type Place } from './keydir/keydir'
 import type { Ledger } from './ledger'
 import type { Memtable } from './memtable'
 import type { Reader, ValueRef } from './reader'
@@ -18,6 +20,10 @@ const IN_KEYDIR = -1
 
 export class Lookup {
   private readonly ref: ValueRef = { at: 0, bytes: 0, large: undefined }
+  /** Of the keys of a batch. */
+  private readonly places = Array.from({ length: KEYS_AT_ONCE }, emptyPlace)
+  private readonly located = new Int32Array(KEYS_AT_ONCE)
+  private touched = 0
 
   /** `memtable`: undefined where the store is read-only. */
   constructor(
@@ -27,16 +33,22 @@ export class Lookup {
 
   /** Where the key's live record is: its index in the memtable, IN_KEYDIR with its place in `found`, or ABSENT. */
   private locate(keyBytes: number): number {
+    const { kernels, ledger } = this.rooms
+    kernels.call.hashKey(KEY_AT, keyBytes)
+    return this.locateAt(kernels.hashLow, kernels.hashHigh, KEY_AT, keyBytes, ledger.keydir.found)
+  }
+
+  /** As `locate`, of a key that stands elsewhere; its place in the keydir is left in `place`. */
+  private locateAt(hashLow: number, hashHigh: number, at: number, keyBytes: number, place: Place): number {
     const { host, kernels, ledger } = this.rooms
     const { memtable } = this
-    kernels.call.hashKey(KEY_AT, keyBytes)
-    const { bytes, hashLow, hashHigh } = kernels
+    const { bytes } = kernels
     if (memtable !== undefined && memtable.count > 0) {
-      const index = memtable.find(hashLow, hashHigh, bytes, KEY_AT, keyBytes)
+      const index = memtable.find(hashLow, hashHigh, bytes, at, keyBytes)
       if (index >= 0) return this.isLive(memtable, index, host.nowMs()) ? index : ABSENT
     }
-    if (!ledger.keydir.find(hashLow, hashHigh, bytes, KEY_AT, keyBytes)) return ABSENT
-    const { expiresAtMs } = ledger.keydir.found
+    if (!ledger.keydir.find(hashLow, hashHigh, bytes, at, keyBytes, place)) return ABSENT
+    const { expiresAtMs } = place
     return expiresAtMs === undefined || expiresAtMs > host.nowMs() ? IN_KEYDIR : ABSENT
   }
 
@@ -64,9 +76,41 @@ export class Lookup {
     const index = this.locate(keyBytes)
     if (index === ABSENT) return undefined
     if (index === IN_KEYDIR || memtable === undefined) return reader.read(ledger.keydir.found, keyBytes)
-    this.ref.at = memtable.keyAt(index) + keyBytes
+    return this.refOf(memtable, index)
+  }
+
+  private refOf(memtable: Memtable, index: number): ValueRef {
+    this.ref.at = memtable.keyAt(index) + memtable.keyBytes(index)
     this.ref.bytes = memtable.valueBytes(index)
     return this.ref
+  }
+
+  /**
+   * As `read` of each key of a batch, in order: slots, entries and records are each brought in for all of them before the
+   * first is looked at. `take` must not read or write.
+   */
+  readMany(batch: KeyBatch, take: (ref: ValueRef | undefined) => void): void {
+    const { ledger, reader } = this.rooms
+    const { keydir } = ledger
+    const { places, memtable } = this
+    const { count } = batch
+    let touched = 0
+    for (let i = 0; i < count; i++) touched ^= keydir.touch(batch.hashLow(i), batch.hashHigh(i))
+    for (let i = 0; i < count; i++) touched ^= keydir.touchEntry(batch.hashLow(i), batch.hashHigh(i))
+    for (let i = 0; i < count; i++) {
+      const low = batch.hashLow(i)
+      const index = this.locateAt(low, batch.hashHigh(i), batch.at(i), batch.keyBytes(i), places[i])
+      this.located[i] = index
+      if (index === IN_KEYDIR) touched ^= reader.touch(places[i])
+    }
+    this.touched ^= touched
+    for (let i = 0; i < count; i++) {
+      const index = this.located[i]
+      if (index === ABSENT) take(undefined)
+      else if (index === IN_KEYDIR || memtable === undefined)
+        take(reader.read(places[i], batch.keyBytes(i), batch.at(i)))
+      else take(this.refOf(memtable, index))
+    }
   }
 
   /** Live entries: the keydir's, and what the filling group will make of them. */

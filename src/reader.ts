@@ -45,15 +45,16 @@ export class Reader {
 
   constructor(private readonly rooms: ReaderRooms) {}
 
-  /** The value of the record at `place`, whose key stands at KEY_AT. Throws CASKY_CORRUPT where it is damaged. */
-  read(place: Place, keyBytes: number): ValueRef {
+  /** The value of the record at `place`, whose key stands at `keyAt`. Throws CASKY_CORRUPT where it is damaged. */
+  read(place: Place, keyBytes: number, keyAt = KEY_AT): ValueRef {
     const segment = this.rooms.catalog.at(place.segment)
-    if (place.isDamaged) throw this.damaged(segment, place, keyBytes, 'found when the store was opened')
+    if (place.isDamaged)
+      throw this.damaged(segment, place, keyAt, keyBytes, 'found when the store was opened')
     const { ref } = this
     ref.bytes = place.valueBytes
     ref.large = undefined
     if (place.recordBytes > READ_BYTES) {
-      ref.large = this.readLarge(segment, place, keyBytes)
+      ref.large = this.readLarge(segment, place, keyAt, keyBytes)
       return ref
     }
     const { cache } = this.rooms
@@ -63,7 +64,7 @@ export class Reader {
       ref.at = at + place.recordBytes - place.valueBytes
       return ref
     }
-    const verdict = this.verify(segment, place, at, keyBytes)
+    const verdict = this.verify(segment, place, at, keyAt, keyBytes)
     if (verdict === VERIFY_OK) {
       if (isCached) cache.noteVerified(at)
       ref.at = at + place.recordBytes - place.valueBytes
@@ -72,17 +73,33 @@ export class Reader {
     // The memory or the bus may have been at fault, and not the disk: ask it once more.
     if (isCached) cache.forget(at)
     this.readAt(segment, READ_AT, place.recordBytes, place.offset)
-    const again = this.verify(segment, place, READ_AT, keyBytes)
+    const again = this.verify(segment, place, READ_AT, keyAt, keyBytes)
     if (again !== VERIFY_OK) {
-      throw this.damaged(segment, place, keyBytes, FOUND_WRONG[again] ?? 'it is the record of another key')
+      throw this.damaged(
+        segment,
+        place,
+        keyAt,
+        keyBytes,
+        FOUND_WRONG[again] ?? 'it is the record of another key',
+      )
     }
     ref.at = READ_AT + place.recordBytes - place.valueBytes
     return ref
   }
 
-  private verify(segment: Segment, place: Place, at: number, keyBytes: number): number {
+  /** Brings in the cache line that the record's value begins at, where its block is cached. */
+  touch(place: Place): number {
+    const { cache, kernels } = this.rooms
+    const block = Math.floor(place.offset / CACHE_BLOCK_BYTES)
+    const cached = cache.isEnabled ? cache.peek(place.segment, block) : 0
+    if (cached === 0) return 0
+    const at = cached + place.offset - block * CACHE_BLOCK_BYTES
+    return kernels.bytes[at] ^ kernels.bytes[at + place.recordBytes - 1] ^ Number(cache.isVerified(at))
+  }
+
+  private verify(segment: Segment, place: Place, at: number, keyAt: number, keyBytes: number): number {
     const seed = recordSeed(segment.header.salt, place.offset)
-    return this.rooms.kernels.call.verifyRecord(at, place.recordBytes, seed, KEY_AT, keyBytes)
+    return this.rooms.kernels.call.verifyRecord(at, place.recordBytes, seed, keyAt, keyBytes)
   }
 
   /** Has the record in memory, from the cache where it can be. */
@@ -116,13 +133,19 @@ export class Reader {
     }
   }
 
-  private readLarge(segment: Segment, place: Place, keyBytes: number): Uint8Array {
+  private readLarge(segment: Segment, place: Place, keyAt: number, keyBytes: number): Uint8Array {
     const { host, kernels, catalog } = this.rooms
     const prefixBytes = place.recordBytes - place.valueBytes
     this.readAt(segment, READ_AT, Math.min(prefixBytes, RECORD_PREFIX_BYTES_MAX), place.offset)
-    const verdict = this.verify(segment, { ...place, recordBytes: prefixBytes }, READ_AT, keyBytes)
+    const verdict = this.verify(segment, { ...place, recordBytes: prefixBytes }, READ_AT, keyAt, keyBytes)
     if (verdict !== VERIFY_BAD_VALUE) {
-      throw this.damaged(segment, place, keyBytes, FOUND_WRONG[verdict] ?? 'it is the record of another key')
+      throw this.damaged(
+        segment,
+        place,
+        keyAt,
+        keyBytes,
+        FOUND_WRONG[verdict] ?? 'it is the record of another key',
+      )
     }
     const expected = recordFields(kernels.view, READ_AT).valueCrc
     const value = allocate(place.valueBytes)
@@ -137,13 +160,14 @@ export class Reader {
       kernels.bytes.set(value.subarray(done, done + bytes), READ_AT)
       crc = kernels.call.crc32(crc, READ_AT, bytes)
     }
-    if (crc >>> 0 !== expected) throw this.damaged(segment, place, keyBytes, FOUND_WRONG[VERIFY_BAD_VALUE])
+    if (crc >>> 0 !== expected)
+      throw this.damaged(segment, place, keyAt, keyBytes, FOUND_WRONG[VERIFY_BAD_VALUE])
     return value
   }
 
-  private damaged(segment: Segment, place: Place, keyBytes: number, what: string): CaskyError {
+  private damaged(segment: Segment, place: Place, keyAt: number, keyBytes: number, what: string): CaskyError {
     const { kernels, health, host } = this.rooms
-    const key = kernels.bytes.slice(KEY_AT, KEY_AT + keyBytes)
+    const key = kernels.bytes.slice(keyAt, keyAt + keyBytes)
     if (!place.isDamaged) {
       // The same range as a scan reports, so that one place is reported once.
       const prefixBytes = what === FOUND_WRONG[VERIFY_BAD_VALUE] ? place.recordBytes - place.valueBytes : 0

@@ -79,6 +79,39 @@ describe('put, get, delete', () => {
     ])
     expect(db.getMany(['b', 'nothing', 'a', 'b'])).toEqual(['2', undefined, '1', '2'])
     expect(db.getMany([])).toEqual([])
+  })
+
+  test('getMany finds what get finds, of more keys than it looks at together', async () => {
+    const clock = { nowMs: 1_700_000_000_000 }
+    const options = { sync: 'never', cacheBytes: 0x10_0000 } as const
+    const db = openSyncWith(groundWithClock(clock), freshStore(), options)
+    const long = 'l'.repeat(65_535)
+    const half = 'h'.repeat(33_000)
+    for (let i = 0; i < 2000; i++) db.putSync(`key ${i}`, `value ${i} `.repeat(i % 90))
+    db.putSync(long, 'of a long key')
+    db.putSync(half, 'v'.repeat(600_000))
+    for (let i = 0; i < 300; i += 3) db.deleteSync(`key ${i}`)
+    db.putSync('expires', 'soon', { ttlMs: 1000 })
+    clock.nowMs += 1000
+    // Some of them have not left the group that is filling.
+    const pending = Array.from({ length: 50 }, (_, i) => db.put(`key ${i * 7}`, `anew ${i}`))
+    const keys = Array.from({ length: 1000 }, (_, i) => `key ${(i * 37) % 2100}`)
+    keys.splice(70, 0, long, half, `${half}x`, 'expires', long, 'key 7', 'key 7')
+    const found = db.getMany(keys)
+    expect(found).toEqual(keys.map((key) => db.get(key)))
+    expect(found.slice(70, 75)).toEqual([
+      'of a long key',
+      'v'.repeat(600_000),
+      undefined,
+      undefined,
+      found[70],
+    ])
+    expect(found.filter((value) => value === undefined).length).toBeGreaterThan(50)
+    await Promise.all(pending)
+    expect(db.getMany(keys)).toEqual(found)
+    using snapshot = db.snapshot()
+    expect(snapshot.getMany(keys)).toEqual(found)
+    await db.close()
     db.closeSync()
   })
 

@@ -75,6 +75,7 @@ const FLOORS: string[][] = [
     'heartbeat',
     'writer',
     'reader',
+    'key-batch',
     'lookup',
     'check',
     'changes-window',

@@ -87,13 +87,20 @@ export class Keydir {
     return this.keyedHash(source, at, keyBytes)
   }
 
-  /** Looks for the key at `source[at..]` with this 64-bit hash; fills `found` and says whether it is there. */
-  find(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number): boolean {
+  /** Looks for the key at `source[at..]` with this 64-bit hash; fills `into` and says whether it is there. */
+  find(
+    hashLow: number,
+    hashHigh: number,
+    source: Uint8Array,
+    at: number,
+    keyBytes: number,
+    into = this.found,
+  ): boolean {
     const table = this.tableAt(hashHigh >>> TABLE_SHIFT)
     if (table === undefined) return false
     const slot = table.find(this.hashFor(table, hashLow, source, at, keyBytes), source, at, keyBytes)
     if (slot < 0) return false
-    table.read(slot, this.found)
+    table.read(slot, into)
     return true
   }
 
