@@ -32,6 +32,10 @@ export class Ledger {
     this.keydir = new Keydir(kernels.keyedHash)
   }
 
+  touch(hashLow: number, hashHigh: number): void {
+    this.touched ^= this.keydir.touch(hashLow, hashHigh)
+  }
+
   put(
     hashLow: number,
     hashHigh: number,
@@ -123,6 +127,20 @@ export class Ledger {
     this.keydir.put(hashLow, hashHigh, source, at, keyBytes, place)
     this.retire()
     this.catalog.at(place.segment).liveBytes += place.recordBytes
+  }
+
+  /** As `move`, of all keys with a record in the segment in slot `from` that has moved: `movedTo` says where to. */
+  moveAll(from: number, to: number, movedTo: (offset: number) => number | undefined): void {
+    const { catalog } = this
+    this.keydir.repoint((place) => {
+      const offset = place.segment === from ? movedTo(place.offset) : undefined
+      if (offset === undefined) return false
+      catalog.at(from).liveBytes -= place.recordBytes
+      catalog.at(to).liveBytes += place.recordBytes
+      place.segment = to
+      place.offset = offset
+      return true
+    })
   }
 
   private retire(): void {

@@ -31,6 +31,8 @@ import { SegmentScan } from './scanner'
 import { recordBytes, type SegmentHeader } from './segment'
 
 const TABLE = SCAN_TABLE_AT / 4
+/** Walking past so many entries takes as long as looking one up. */
+const WALKED_PER_RECORD_MAX = 8
 
 export interface RelogRooms {
   host: Host
@@ -52,7 +54,7 @@ export function uncertifiedTail({ segments }: Catalog): Segment | undefined {
  * failure leaves everything as it was.
  */
 export function relog(rooms: RelogRooms, tail: Segment, header: SegmentHeader, publish: Publish): void {
-  const { host, catalog } = rooms
+  const { host, catalog, ledger } = rooms
   const path = join(catalog.directory, segmentName(header.id))
   const kernels = new Kernels()
   const { bytes, records, lastSequence, certifiedBytes } = tail
@@ -85,7 +87,14 @@ export function relog(rooms: RelogRooms, tail: Segment, header: SegmentHeader, p
     tryRemove(host, path)
     throw error
   }
-  movePlaces(rooms, kernels, { ...tail, bytes }, segment.slot, copied.offsets)
+  const { tombstoneBytes } = copied
+  segment.tombstoneBytes += tombstoneBytes
+  tail.tombstoneBytes = Math.max(0, tail.tombstoneBytes - tombstoneBytes)
+  if (copied.entry.records * WALKED_PER_RECORD_MAX >= ledger.keydir.count) {
+    ledger.moveAll(tail.slot, segment.slot, movedOffset(copied, certifiedBytes))
+  } else {
+    movePlaces(rooms, kernels, { ...tail, bytes }, segment.slot, copied.to)
+  }
 }
 
 /**
@@ -103,8 +112,11 @@ function firstBehind(rooms: RelogRooms, kernels: Kernels, tail: Segment): number
 
 interface CopiedEnd {
   entry: ManifestEntry
-  /** Where each record lies now, in the order of the records. */
-  offsets: GrowableWords
+  /** Where each record lay, and where it lies now, in the order of the records. */
+  from: GrowableWords
+  to: GrowableWords
+  /** What deletes in it, and what has expired, count as. */
+  tombstoneBytes: number
 }
 
 function copyEnd(
@@ -119,12 +131,18 @@ function copyEnd(
   const source = { file: catalog.fileOf(tail), path: tail.path, salt, firstSequence }
   removeLeftover(host, path)
   const copy = SegmentCopy.create(host, path, header)
-  const offsets = new GrowableWords()
+  const from = new GrowableWords()
+  const to = new GrowableWords()
+  const nowMs = host.nowMs()
+  let tombstoneBytes = 0
   try {
-    for (const { offset, bytes } of writesBehind(rooms, kernels, tail)) {
-      offsets.push(copy.append(source, { offset, recordBytes: bytes }))
+    for (const { word, kind, offset, bytes, keyBytes } of writesBehind(rooms, kernels, tail)) {
+      const hasExpired = (kind & FLAG_EXPIRES) !== 0 && kernels.expiryOfRow(word) <= nowMs
+      if (hasExpired || (kind & KIND_MASK) === KIND_DELETE) tombstoneBytes += recordBytes(keyBytes, 0, false)
+      from.push(offset)
+      to.push(copy.append(source, { offset, recordBytes: bytes }))
     }
-    return { entry: copy.finish(), offsets }
+    return { entry: copy.finish(), from, to, tombstoneBytes }
   } catch (error) {
     copy.discard()
     throw error
@@ -180,7 +198,33 @@ function* writesBehind(rooms: RelogRooms, kernels: Kernels, tail: Segment): Gene
   }
 }
 
-/** Points the keys whose newest record was copied to the copy. `tail` is as it was before. */
+/** Where the record at an offset lies now; undefined before the first that was copied. */
+function movedOffset(
+  { from, to }: CopiedEnd,
+  certifiedBytes: number,
+): (offset: number) => number | undefined {
+  // What lies between two records was left out, and there are few such places: a whole stretch has moved by as much.
+  const begins: number[] = []
+  const shifts: number[] = []
+  for (let i = 0; i < from.length; i++) {
+    const shift = from.at(i) - to.at(i)
+    if (shift === shifts.at(-1)) continue
+    begins.push(from.at(i))
+    shifts.push(shift)
+  }
+  return (offset) => {
+    if (offset < certifiedBytes) return undefined
+    let low = 0
+    for (let high = begins.length; high - low > 1; ) {
+      const middle = (low + high) >>> 1
+      if (begins[middle] <= offset) low = middle
+      else high = middle
+    }
+    return offset - shifts[low]
+  }
+}
+
+/** Points the keys whose newest record was copied to the copy, each looked up. `tail` is as it was before. */
 function movePlaces(
   rooms: RelogRooms,
   kernels: Kernels,
@@ -190,16 +234,7 @@ function movePlaces(
 ): void {
   const { words, bytes } = kernels
   let next = 0
-  const nowMs = rooms.host.nowMs()
-  const copy = rooms.catalog.at(slot)
-  const origin = rooms.catalog.at(tail.slot)
-  for (const { word, kind, offset, keyAt, keyBytes } of writesBehind(rooms, kernels, tail)) {
-    const hasExpired = (kind & FLAG_EXPIRES) !== 0 && kernels.expiryOfRow(word) <= nowMs
-    if (hasExpired || (kind & KIND_MASK) === KIND_DELETE) {
-      const tombstoneBytes = recordBytes(keyBytes, 0, false)
-      copy.tombstoneBytes += tombstoneBytes
-      origin.tombstoneBytes = Math.max(0, origin.tombstoneBytes - tombstoneBytes)
-    }
+  for (const { word, offset, keyAt, keyBytes } of writesBehind(rooms, kernels, tail)) {
     const to = { segment: slot, offset: offsets.at(next++) }
     const from = { segment: tail.slot, offset }
     rooms.ledger.move(

@@ -1,11 +1,11 @@
 // Loads a checkpoint, if there is one that fits the store as it is now. Tables are taken over in bulk: no key is looked
 // at; and a writer's only when they are first used. Whatever is wrong with a checkpoint, opening goes on without it.
 import {
-  READ_AT,
-  READ_BYTES,
   ROW_KIND,
   ROW_VALUE_DAMAGED,
   ROW_WORDS,
+  SCAN_AT,
+  SCAN_BYTES,
   SCAN_TABLE_AT,
 } from '../assembly/layout'
 import { isEqual } from './bytes'
@@ -245,21 +245,17 @@ class CheckpointSource implements PieceSource {
     if (this.isClosed) throw new CaskyError('CASKY_CLOSED', 'the store was closed meanwhile')
     this.kernels ??= new Kernels()
     const { bytes: memory, call } = this.kernels
-    const words = new Uint8Array(piece.bytes)
-    let crc = 0
+    // Its memory is in use again and again, and so at hand; only what is too long for it gets another.
+    const fits = piece.bytes <= SCAN_BYTES
+    const bytes = fits ? memory.subarray(SCAN_AT, SCAN_AT + piece.bytes) : new Uint8Array(piece.bytes)
     try {
-      for (let done = 0; done < words.length; ) {
-        const bytes = Math.min(READ_BYTES, words.length - done)
-        if (!this.readAt(memory, READ_AT, bytes, piece.position + done)) return undefined
-        crc = call.crc32(crc, READ_AT, bytes)
-        words.set(memory.subarray(READ_AT, READ_AT + bytes), done)
-        done += bytes
-      }
+      if (!this.readAt(bytes, 0, bytes.length, piece.position)) return undefined
     } catch {
       return undefined
     }
-    if (crc >>> 0 !== piece.crc) return undefined
-    return words
+    const crc = fits ? call.crc32(0, SCAN_AT, bytes.length) >>> 0 : this.kernels.crc(bytes)
+    if (crc !== piece.crc) return undefined
+    return bytes
   }
 
   close(): void {

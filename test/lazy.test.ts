@@ -167,19 +167,17 @@ describe('an index that turns out damaged', () => {
         snapshot.release()
       },
     ]
-    for (const at of PLACES) {
-      for (const by of meet) {
-        writeFileSync(file, sound)
-        damaged(file, at)
-        const opened = openRooms(path)
-        expect(opened.rooms.recovery.checkpoint).toMatchObject({ used: true, reason: undefined })
-        await by(opened)
-        expectModel(opened, model)
-        expect(opened.rooms.recovery.checkpoint).toMatchObject({ used: true, reason: MENDED })
-        expect(liveBytesOf(opened)).toEqual(liveBytes)
-        expect(opened.db.health()).toMatchObject({ ok: true, damage: [], tornTails: [] })
-        opened.db.closeSync()
-      }
+    for (const [i, by] of meet.entries()) {
+      writeFileSync(file, sound)
+      damaged(file, PLACES[i % PLACES.length])
+      const opened = openRooms(path)
+      expect(opened.rooms.recovery.checkpoint).toMatchObject({ used: true, reason: undefined })
+      await by(opened)
+      expectModel(opened, model)
+      expect(opened.rooms.recovery.checkpoint).toMatchObject({ used: true, reason: MENDED })
+      expect(liveBytesOf(opened)).toEqual(liveBytes)
+      expect(opened.db.health()).toMatchObject({ ok: true, damage: [], tornTails: [] })
+      opened.db.closeSync()
     }
     rmSync(file)
     expect(JSON.parse(JSON.stringify(same(find(path))))).toEqual(expected)
@@ -307,7 +305,7 @@ describe('an index that turns out damaged', () => {
 
   test('at any time, among writes, merges and sweeps, comes to the same', async () => {
     let mended = 0
-    for (let seed = 1; seed <= 6; seed++) {
+    for (let seed = 1; seed <= 3; seed++) {
       const random = randomFrom(seed)
       const { path, file, model } = store()
       for (let session = 0; session < 3; session++) {
@@ -343,6 +341,6 @@ describe('an index that turns out damaged', () => {
         await db.close()
       }
     }
-    expect(mended).toBeGreaterThan(3)
+    expect(mended).toBeGreaterThan(1)
   })
 })

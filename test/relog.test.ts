@@ -108,6 +108,44 @@ describe('what a crash left uncertified', () => {
     expect(contentsOf(powerCut(second), second.nowMs)).toEqual({ kept: '1', x: 'again', y: '' })
   })
 
+  // With few behind many each is looked up; else all that there is is walked through.
+  for (const behind of [2, 60]) {
+    test(`of ${behind} writes behind a hundred keys: each is found where it is now`, () => {
+      const first = process(new SimDisk())
+      const db = open(first, { sync: 'never', maxSegmentBytes: 100_000 })
+      const expected: Record<string, string> = {}
+      for (let i = 0; i < 100; i++) {
+        db.putSync(`key ${i}`, `${i}`)
+        expected[`key ${i}`] = `${i}`
+      }
+      db.flushSync()
+      for (let i = 0; i < behind; i++) {
+        const key = `key ${i + 20}`
+        if (i % 5 === 1) {
+          db.deleteSync(key)
+          delete expected[key]
+        } else {
+          db.putSync(key, 'anew'.repeat(i))
+          expected[key] = 'anew'.repeat(i)
+        }
+      }
+      first.kill()
+      const second = process(first.disk)
+      const again = open(second, { sync: 'never' })
+      expect(Object.fromEntries(again.entries())).toEqual(expected)
+      for (const [key, value] of Object.entries(expected)) expect(again.get(key)).toBe(value)
+      const numbers = again.stats().segments
+      expect(numbers.map(({ state }) => state)).toEqual(['closed', 'sealed'])
+      expect(numbers[1].records).toBe(behind)
+      again.closeSync()
+      const reader = open(process(second.disk), { readOnly: true })
+      const liveBytes = (from: typeof numbers) => from.map((segment) => segment.liveBytes)
+      expect(liveBytes(reader.stats().segments)).toEqual(liveBytes(numbers))
+      reader.closeSync()
+      expect(contentsOf(powerCut(second), second.nowMs)).toEqual(expected)
+    })
+  }
+
   test('is where it ends when all that is left is a seal that no sync has vouched for', () => {
     let syncs = 0
     const world = process(new SimDisk(), (kind, path) =>

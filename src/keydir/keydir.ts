@@ -63,18 +63,25 @@ export class Keydir {
 
   private bringIn(piece: number): boolean {
     const { folded } = this
+    // Kept once all are whole: should there be no memory for one, the piece waits on, and nothing of it is there.
+    const made: { index: number; table: Table }[] = []
     const isIn = folded?.bringIn(piece, ({ index, count, isKeyed }, words) => {
-      const table = this.newTable(index, count)
+      const table = new Table(this.heap, count)
       table.isKeyed = isKeyed
       table.isStrained = isKeyed
       importTable(words, table)
+      made.push({ index, table })
     })
+    for (const { index, table } of made) this.keep(index, table)
     if (folded?.isEmpty) this.folded = undefined
     return isIn ?? true
   }
 
   private newTable(index: number, entries = 0): Table {
-    const table = new Table(this.heap, entries)
+    return this.keep(index, new Table(this.heap, entries))
+  }
+
+  private keep(index: number, table: Table): Table {
     this.tables[index] = table
     this.slotBytes += table.memoryBytes
     return table
@@ -143,7 +150,8 @@ export class Keydir {
   /** Does a part of the work of emptying chunks of the heap that are mostly holes. */
   private emptySome(): void {
     if (this.nextToMove === 0) this.heap.beginEmptying()
-    this.tables[this.nextToMove++]?.moveOut()
+    this.tables[this.nextToMove]?.moveOut()
+    this.nextToMove++
     if (this.nextToMove < TABLES) return
     this.nextToMove = 0
     this.heap.endEmptying()
@@ -208,6 +216,12 @@ export class Keydir {
   forEachPlace(nowMs: number, visit: (segment: number, offset: number, isDamaged: boolean) => void): void {
     const place = emptyPlace()
     for (let index = 0; index < TABLES; index++) this.tableAt(index)?.forEachPlace(nowMs, place, visit)
+  }
+
+  /** Shows each entry's place to `change`, which may set its segment and its offset, and then says true. */
+  repoint(change: (place: Place) => boolean): void {
+    const place = emptyPlace()
+    for (let index = 0; index < TABLES; index++) this.tableAt(index)?.repoint(place, change)
   }
 
   /** The words that `exportOf` writes; 0 where there is no entry. */

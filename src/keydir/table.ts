@@ -121,9 +121,13 @@ export class Table {
     const entry = slots[slot + 1]
     slots[slot] = (slots[slot] & 0xffff_ff00) | (place.segment >>> 16)
     if (heap.update(entry, place)) return
-    this.heapWords -= heap.sizeOf(entry)
-    heap.release(entry)
     slots[slot + 1] = this.add(source, at, keyBytes, place)
+    this.release(entry)
+  }
+
+  private release(entry: number): void {
+    this.heapWords -= this.heap.sizeOf(entry)
+    this.heap.release(entry)
   }
 
   private add(source: Uint8Array, at: number, keyBytes: number, place: Place): number {
@@ -197,11 +201,9 @@ export class Table {
 
   /** Removes the entry in `slot`, and moves back those that probed past it, so that no search meets a gap. */
   remove(slot: number): void {
-    const { slots, heap } = this
+    const { slots } = this
     const { length } = slots
-    const entry = slots[slot + 1]
-    this.heapWords -= heap.sizeOf(entry)
-    heap.release(entry)
+    this.release(slots[slot + 1])
     this.count--
     const after = (each: number): number => (each + SLOT_WORDS === length ? 0 : each + SLOT_WORDS)
     const distance = (from: number, to: number): number => (to >= from ? to - from : to - from + length)
@@ -261,6 +263,20 @@ export class Table {
       const { expiresAtMs } = place
       if (expiresAtMs === undefined || expiresAtMs > nowMs)
         visit(place.segment, place.offset, place.isDamaged)
+    }
+  }
+
+  /** Writes each place anew that `change` has changed: it says so. */
+  repoint(place: Place, change: (place: Place) => boolean): void {
+    const { slots, heap } = this
+    this.touchAll()
+    for (let slot = 0; slot < slots.length; slot += SLOT_WORDS) {
+      const entry = slots[slot + 1]
+      if (entry === 0) continue
+      heap.read(entry, slots[slot] & 0xff, place)
+      if (!change(place)) continue
+      slots[slot] = (slots[slot] & 0xffff_ff00) | (place.segment >>> 16)
+      heap.update(entry, place)
     }
   }
 

@@ -1,6 +1,7 @@
 // Every harm of a kind, and not one drawn by chance, over two small stores: each bit flipped, each cut, each piece
 // zeroed, doubled or swapped, each file missing, swapped or another store's, each length set to an extreme with the CRC
 // of its header or manifest mended. And over a third one that to its hints and its checkpoint.
+import { CHECKPOINT } from '../../src/files'
 import { cacheExchanges, type PastCache } from './caches'
 import type { Failure } from './cases'
 import { cacheLengths, lengths } from './forging'
@@ -117,6 +118,9 @@ function pieces(name: string, bytes: number): Hurt[] {
   ])
 }
 
+/** One byte of so many. */
+const WRITTEN_OF_CHECKPOINT = 8
+
 interface Harm {
   hurt: Hurt
   roles: Role[]
@@ -168,7 +172,11 @@ function harmsOfCaches(victim: Victim, foreign: PastCache[]): Harm[] {
     const { bytes } = fileOf(victim.disk, name).live
     const cuts = upTo(bytes.length).map((at) => cutAt(name, at))
     return [
-      ...flips(name, bytes.length),
+      ...flips(name, bytes.length).map(({ hurt, roles }, bit) => ({
+        hurt,
+        // A writer's index comes in later than a reader's; of some bytes it is enough to see that.
+        roles: name === CHECKPOINT && (bit >>> 3) % WRITTEN_OF_CHECKPOINT !== 0 ? readers : roles,
+      })),
       ...[...cuts, ...cacheLengths(name, bytes)].map((hurt) => ({ hurt, roles: readers })),
     ]
   })

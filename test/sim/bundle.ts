@@ -16,7 +16,7 @@ export interface Change {
 /** Tables that are made anew for each open store, and need not hold more than a simulated one has. */
 const SMALL_TABLES: Change[] = [
   { file: 'src/memtable.ts', find: 'const SLOTS = 16_384', replace: 'const SLOTS = 512' },
-  { file: 'src/keydir/keydir.ts', find: 'const TABLE_BITS = 12', replace: 'const TABLE_BITS = 3' },
+  { file: 'src/keydir/keydir.ts', find: 'const TABLE_BITS = 10', replace: 'const TABLE_BITS = 3' },
 ]
 
 /** Memory for the kernels is taken from a pool: making an instance takes longer than judging a crash. */

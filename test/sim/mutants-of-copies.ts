@@ -9,7 +9,7 @@ export const MUTANTS_OF_COPIES: Mutant[] = [
   ]),
   cached('a checkpoint is loaded without a look at its CRC', 'bits', [
     'src/restore.ts',
-    'if (crc >>> 0 !== piece.crc) return undefined',
+    'if (crc !== piece.crc) return undefined',
     'if (crc < 0 && piece.crc < 0) return undefined',
   ]),
   cached('the lists of a checkpoint are believed without their CRC', 'bits', [

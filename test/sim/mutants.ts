@@ -121,11 +121,16 @@ export const MUTANTS: Mutant[] = [
   ]),
   rare(
     9,
-    mutant('keys go on pointing to where their records were copied from', 'crash', [
-      'src/relog.ts',
-      '  movePlaces(rooms, kernels, { ...tail, bytes }, segment.slot, copied.offsets)\n',
-      '',
-    ]),
+    mutant(
+      'keys go on pointing to where their records were copied from',
+      'crash',
+      [
+        'src/relog.ts',
+        '    ledger.moveAll(tail.slot, segment.slot, movedOffset(copied, certifiedBytes))\n',
+        '',
+      ],
+      ['src/relog.ts', '    movePlaces(rooms, kernels, { ...tail, bytes }, segment.slot, copied.to)\n', ''],
+    ),
   ),
   mutant('a short write passes for a whole one', 'fault', [
     'src/io.ts',
