@@ -84,7 +84,7 @@ export class Heartbeat {
   markLongEnd(): void {
     const { health, log, sync } = this.rooms
     if (sync === 'always' || this.isStopped || health.poisoned !== undefined) return
-    if (!this.writer.isAtRest || log.isEnding || log.isDirty) return
+    if (!this.writer.isAtRest || log.isTurning || log.isDirty) return
     if (log.uncertifiedBytes > COPIED_BYTES_MAX) this.tryMark()
   }
 }
