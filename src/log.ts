@@ -39,8 +39,10 @@ export class Log {
   private active: ActiveSegment | undefined
   /** The end of the active segment, the begin of another, or both. */
   private turning: { course: Course; isForWrites: boolean } | undefined
-  /** Called when nothing of that is under way any more. */
-  private readonly whenTurned: (() => void)[] = []
+  /** Turns and syncs that the system is at, also for those who could not wait for them. */
+  private underWay = 0
+  /** Called when one of them has come to its end. */
+  private readonly onOneLess: (() => void)[] = []
   /** The last segment that was ended here; the manifest may not know of it yet. */
   private ended: Segment | undefined
   /** Of the syncs of all that was written to since the store was opened. */
@@ -184,16 +186,31 @@ export class Log {
     invariant(this.turning === undefined, 'one turn at a time')
     const onIdle = (error: CaskyError | undefined): void => {
       idle(error)
-      for (const each of this.whenTurned.splice(0)) each()
+      this.oneLess()
     }
     const course = this.courseOf(stages, starting, { failed, idle: onIdle })
     this.turning = { course, isForWrites: starting !== undefined }
+    this.underWay++
     course.go()
   }
 
-  /** Resolves once nothing of a turn is under way any more. */
+  private oneLess(): void {
+    this.underWay--
+    for (const each of this.onOneLess.splice(0)) each()
+  }
+
+  private aWhile(): Promise<void> {
+    return new Promise((resolve) => this.onOneLess.push(resolve))
+  }
+
+  /** Resolves once no segment ends or begins. */
   async turned(): Promise<void> {
-    if (this.turning !== undefined) await new Promise<void>((resolve) => this.whenTurned.push(resolve))
+    while (this.turning !== undefined) await this.aWhile()
+  }
+
+  /** Resolves once the system is at nothing for the log: then all handles can be given back. */
+  async quiet(): Promise<void> {
+    while (this.underWay > 0) await this.aWhile()
   }
 
   private starting(firstSequence: number): Starting {
@@ -243,8 +260,15 @@ export class Log {
       host.soon(() => done(error as CaskyError))
       return
     }
-    if (this.active === undefined) host.soon(() => done(undefined))
-    else this.active.syncLater(done)
+    if (this.active === undefined) {
+      host.soon(() => done(undefined))
+      return
+    }
+    this.underWay++
+    this.active.syncLater((error) => {
+      done(error)
+      this.oneLess()
+    })
   }
 
   seedAt(offset: number): number {

@@ -340,7 +340,7 @@ export class Writer {
   /** Resolves once everything written so far is on disk. */
   async flush(): Promise<void> {
     const { log } = this.rooms
-    while (log.isTurning && !this.isClosed) await log.turned()
+    if (log.isTurning) await log.turned()
     this.commit()
     this.checkPoison()
     if (!log.isDirty) {
@@ -378,7 +378,7 @@ export class Writer {
       })
     })
     // What has waited for it may begin a segment at once.
-    while (log.isTurning) await log.turned()
+    await log.turned()
     this.checkOpen()
     await log.publishEnd(() => this.checkOpen())
   }
@@ -414,6 +414,7 @@ export class Writer {
       await this.flush()
       this.checkPoison()
     } finally {
+      await this.rooms.log.quiet()
       if (!this.isClosed) this.end()
     }
   }

@@ -59,6 +59,11 @@ export const EARLY_CACHES: Change[] = [
 const SMALL_ROOMS: Change[] = [
   { file: 'assembly/layout.ts', find: 'WRITE_BYTES = 0x4_0000', replace: 'WRITE_BYTES = 3000' },
   { file: 'src/heartbeat.ts', find: 'COPIED_BYTES_MAX = 0x10_0000', replace: 'COPIED_BYTES_MAX = 1000' },
+  {
+    file: 'src/heartbeat.ts',
+    find: 'SYNCED_AT_ONCE_BYTES = 0x100_0000',
+    replace: 'SYNCED_AT_ONCE_BYTES = 1500',
+  },
   { file: 'assembly/layout.ts', find: 'READ_BYTES = 0x8_0000', replace: 'READ_BYTES = 700' },
   {
     file: 'src/merge/output.ts',
