@@ -191,7 +191,9 @@ export class Publisher {
         discardNext(host, catalog.directory)
         throw this.noted(error)
       }
-      Object.assign(manifest, next)
+      // An id that was reserved meanwhile stays so.
+      const nextSegmentId = Math.max(next.nextSegmentId, manifest.nextSegmentId)
+      Object.assign(manifest, next, { nextSegmentId })
       break
     }
     onRenamed()
