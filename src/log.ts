@@ -126,10 +126,11 @@ export class Log {
   /** Whether `bytes` more at the end of what will be `offset` bytes would pass the segment's bound. */
   needsRotation(offset: number, bytes: number): boolean {
     const { active } = this
-    if (active === undefined || offset === SEGMENT_HEADER_BYTES) return false
+    if (offset === SEGMENT_HEADER_BYTES) return false
+    if (offset + bytes > this.rooms.maxSegmentBytes) return true
+    const isCounted = active !== undefined && this.turning === undefined
     return (
-      offset + bytes > this.rooms.maxSegmentBytes ||
-      this.nextSequence - active.segment.header.firstSequence >= SEQUENCES_PER_SEGMENT_MAX
+      isCounted && this.nextSequence - active.segment.header.firstSequence >= SEQUENCES_PER_SEGMENT_MAX
     )
   }
 
