@@ -41,6 +41,7 @@ export class Log {
   private turning: { course: Course; isForWrites: boolean } | undefined
   /** Turns and syncs that the system is at, also for those who could not wait for them. */
   private underWay = 0
+  private turnsUnderWay = 0
   /** Called when one of them has come to its end. */
   private readonly onOneLess: (() => void)[] = []
   /** The last segment that was ended here; the manifest may not know of it yet. */
@@ -93,6 +94,11 @@ export class Log {
     return this.turning !== undefined
   }
 
+  /** The system is still at an earlier turn, whose handles it holds: in a loop that never yields they would add up. */
+  get isHeldUp(): boolean {
+    return this.turnsUnderWay > 0
+  }
+
   private finishTurning(): void {
     const { turning } = this
     const error = turning?.course.finish()
@@ -129,9 +135,7 @@ export class Log {
     if (offset === SEGMENT_HEADER_BYTES) return false
     if (offset + bytes > this.rooms.maxSegmentBytes) return true
     const isCounted = active !== undefined && this.turning === undefined
-    return (
-      isCounted && this.nextSequence - active.segment.header.firstSequence >= SEQUENCES_PER_SEGMENT_MAX
-    )
+    return isCounted && this.nextSequence - active.segment.header.firstSequence >= SEQUENCES_PER_SEGMENT_MAX
   }
 
   private nextHeader(previous: Segment | undefined, firstSequence: number): SegmentHeader {
@@ -186,12 +190,14 @@ export class Log {
   private turnLater(stages: Stage[], starting: Starting | undefined, { failed, idle }: TurnEvents): void {
     invariant(this.turning === undefined, 'one turn at a time')
     const onIdle = (error: CaskyError | undefined): void => {
+      this.turnsUnderWay--
       idle(error)
       this.oneLess()
     }
     const course = this.courseOf(stages, starting, { failed, idle: onIdle })
     this.turning = { course, isForWrites: starting !== undefined }
     this.underWay++
+    this.turnsUnderWay++
     course.go()
   }
 

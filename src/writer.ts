@@ -84,7 +84,8 @@ export class Writer {
     const writtenBytes = log.isReady ? log.writtenBytes : SEGMENT_HEADER_BYTES
     if (!log.needsRotation(writtenBytes + this.usedBytes, bytes)) return at
     this.commit()
-    log.rotateLater(this.groupSequence, this.turning)
+    if (log.isHeldUp) this.rotate()
+    else log.rotateLater(this.groupSequence, this.turning)
     kernels.bytes.copyWithin(WRITE_AT, at, at + bytes)
     return WRITE_AT
   }

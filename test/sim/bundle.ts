@@ -76,8 +76,8 @@ const SMALL_ROOMS: Change[] = [
     replace: 'UNSYNCED_BYTES_MAX = 2500',
   },
   // The clock moves by a hundredth each time it is looked at.
-  { file: 'src/pace.ts', find: 'const SLICE_MS = 1', replace: 'const SLICE_MS = 0.03' },
-  { file: 'src/merge/output.ts', find: 'const OUT_BYTES = 0x8_0000', replace: 'const OUT_BYTES = 0x1_1000' },
+  { file: 'src/pace.ts', find: 'const SLICE_MS = 0.5', replace: 'const SLICE_MS = 0.03' },
+  { file: 'src/merge/output.ts', find: 'const OUT_BYTES = 0x4_0000', replace: 'const OUT_BYTES = 0x1_1000' },
 ]
 
 export function change(text: string, { file, find, replace }: Change): string {
