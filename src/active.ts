@@ -34,7 +34,7 @@ export interface RecordHead {
   expiresAtMs: number
 }
 
-/** Makes a segment's file with its header, on disk on return; its name is as lasting as its directory's next sync. */
+/** Makes a segment's file with its header, which has to be synced, and so has its name. */
 export function createSegmentFile(
   { host, kernels }: ActiveRooms,
   segment: Pick<Segment, 'path' | 'header'>,
@@ -46,7 +46,6 @@ export function createSegmentFile(
     file = host.open(path, 'create')
     const bytes = encodeSegmentHeader(kernels, header)
     writeFully(host, file, bytes, 0, bytes.length, 0)
-    host.sync(file)
     return file
   } catch (cause) {
     if (file !== undefined) discardSegmentFile(host, file, path)
@@ -64,7 +63,9 @@ export class ActiveSegment {
   syncedBytes = SEGMENT_HEADER_BYTES
   /** What the last record says of that. */
   private certifiedBytes = SEGMENT_HEADER_BYTES
-  private syncsInFlight = 0
+  private isSyncing = false
+  /** Who asked for a sync while one was under way. */
+  private waiting: ((error: CaskyError | undefined) => void)[] = []
   /** Cuts made, and how many of them a sync has made last: after a power cut what an unsynced one took could be back. */
   private cuts = 0
   private syncedCuts = 0
@@ -83,6 +84,11 @@ export class ActiveSegment {
     /** How long the syncs took that ended well. */
     private readonly syncTimes: TimeHistogram,
   ) {}
+
+  /** Written, and not known to be on disk. */
+  get unsyncedBytes(): number {
+    return this.segment.bytes - this.syncedBytes
+  }
 
   get isDirty(): boolean {
     return this.syncedCuts < this.cuts || this.syncedBytes < this.segment.bytes
@@ -163,20 +169,34 @@ export class ActiveSegment {
     this.synced(bytes, cuts, begunMs)
   }
 
-  /** Syncs what is written by now; `done` comes later, with an error, which has poisoned the store, or without. */
+  /**
+   * Syncs what is written by now; `done` comes later, with an error, which has poisoned the store, or without. One after
+   * the other: of two at once through one handle only one would be told of a failure.
+   */
   syncLater(done: (error: CaskyError | undefined) => void): void {
+    if (this.isSyncing) {
+      this.waiting.push(done)
+      return
+    }
     const { cuts } = this
     const { bytes } = this.segment
     const begunMs = this.rooms.host.clockMs()
-    this.syncsInFlight++
+    this.isSyncing = true
     const finish = (cause: unknown): void => {
-      this.syncsInFlight--
+      this.isSyncing = false
       const hasFailed = cause !== null && cause !== undefined
       // Another sync that failed meanwhile may have dropped what this one was asked to vouch for.
       const error = hasFailed ? this.syncFailed(cause) : this.rooms.health.poisoned
       if (error === undefined) this.synced(bytes, cuts, begunMs)
+      const waiting = this.waiting.splice(0)
+      const tell = (outcome: CaskyError | undefined): void => {
+        for (const each of waiting) each(outcome)
+      }
+      // What failed is not tried again.
+      if (waiting.length > 0 && error === undefined) this.syncLater(tell)
       this.closeIfIdle()
       done(error)
+      if (error !== undefined) tell(error)
     }
     try {
       this.checkName()
@@ -247,14 +267,6 @@ export class ActiveSegment {
     this.writeOwn(KIND_MARKER, 0, MARKER_BYTES)
   }
 
-  /** Syncs, then ends the segment with a seal, and syncs that. */
-  seal(): void {
-    this.sync()
-    this.writeSeal()
-    this.sync()
-    this.segment.state = 'sealed'
-  }
-
   /** All before it must be on disk, or a seal would speak of what a power cut has taken. */
   writeSeal(): void {
     const { segment } = this
@@ -276,11 +288,6 @@ export class ActiveSegment {
     this.write(this.rooms.kernels.bytes, READ_AT, bytes)
   }
 
-  unseal(): void {
-    this.segment.state = 'active'
-    this.cutBack(this.segment.bytes - SEAL_BYTES)
-  }
-
   /** Nothing more will be written. A handle stays open while a sync through it is under way. */
   release(): void {
     this.isReleased = true
@@ -288,7 +295,7 @@ export class ActiveSegment {
   }
 
   private closeIfIdle(): void {
-    if (!this.isReleased || this.syncsInFlight > 0) return
+    if (!this.isReleased || this.isSyncing) return
     this.isReleased = false
     this.rooms.host.close(this.file)
     this.rooms.host.close(this.syncFile)

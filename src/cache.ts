@@ -100,10 +100,11 @@ export class BlockCache {
     this.verified[wordOf(grain)] |= bitOf(grain)
   }
 
-  /** Forgets all blocks of a segment whose slot another will have. */
-  forgetSegment(segment: number): void {
+  /** Forgets all blocks of segments whose slots others will have. */
+  forgetSegments(segments: ReadonlySet<number>): void {
     for (let way = 0; way < this.tags.length; way++) {
-      if (Math.floor(this.tags[way] / BLOCKS_PER_SEGMENT) === segment) this.tags[way] = NOTHING
+      const tag = this.tags[way]
+      if (tag !== NOTHING && segments.has(Math.floor(tag / BLOCKS_PER_SEGMENT))) this.tags[way] = NOTHING
     }
   }
 

@@ -10,6 +10,9 @@ const IDLE_MS = 100
 /** To copy so much after a kill takes as long as all else of opening. */
 const COPIED_BYTES_MAX = 0x10_0000
 
+/** So much goes to disk at a time where nobody waits for it: the end of a segment, or a flush, finds little left to do. */
+const SYNCED_AT_ONCE_BYTES = 0x100_0000
+
 interface Beating {
   /** Neither is a sync under way, nor does anything wait to be written. */
   readonly isAtRest: boolean
@@ -21,6 +24,7 @@ export class Heartbeat {
   private isStopped = false
   private lastGroupMs = 0
   private cancelTimer: (() => void) | undefined
+  private isSyncing = false
 
   constructor(
     private readonly writer: Beating,
@@ -32,6 +36,18 @@ export class Heartbeat {
     this.isMarked = false
     this.lastGroupMs = this.rooms.host.nowMs()
     this.armTimer()
+    this.syncSome()
+  }
+
+  /** Where nobody waits for syncs, much would come together. */
+  private syncSome(): void {
+    const { log, sync } = this.rooms
+    if (sync === 'always' || this.isSyncing || log.unsyncedBytes < SYNCED_AT_ONCE_BYTES) return
+    this.isSyncing = true
+    // A failure poisons the store, and the next write says so.
+    log.syncLater(() => {
+      this.isSyncing = false
+    })
   }
 
   stop(): void {
@@ -84,7 +100,7 @@ export class Heartbeat {
   markLongEnd(): void {
     const { health, log, sync } = this.rooms
     if (sync === 'always' || this.isStopped || health.poisoned !== undefined) return
-    if (!this.writer.isAtRest || log.isEnding || log.isDirty) return
+    if (!this.writer.isAtRest || log.isTurning || log.isDirty) return
     if (log.uncertifiedBytes > COPIED_BYTES_MAX) this.tryMark()
   }
 }

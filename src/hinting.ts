@@ -23,7 +23,7 @@ import { recordBytes } from './segment'
 
 const TABLE = SCAN_TABLE_AT / 4
 /** What is read in one step. */
-const STEP_BYTES = 0x2_0000
+const STEP_BYTES = 0x8000
 
 export interface HintingRooms {
   host: Host

@@ -1,22 +1,29 @@
 // The end of the log: which segment is written to. One is made by the first write, so that opening a store that was
 // closed, and reading it, changes nothing; it is sealed when it is full or the store closes, and never written to again.
-import { ActiveSegment, createSegmentFile, discardSegmentFile, type RecordHead } from './active'
+import type { ActiveSegment, RecordHead } from './active'
 import type { Catalog, Segment } from './catalog'
-import { Ending } from './ending'
-import { CaskyError, invariant, ioError } from './errors'
-import { join, segmentName } from './files'
+import { Course, type Stage } from './course'
+import { endingOf } from './ending'
+import { CaskyError, invariant } from './errors'
 import type { Health } from './health'
 import { TimeHistogram } from './histogram'
-import type { FileHandle, Host } from './host/host'
-import { syncNames } from './io'
+import type { Host } from './host/host'
 import type { Kernels } from './kernels'
 import type { Ledger } from './ledger'
 import type { Publisher } from './publisher'
 import { relog, uncertifiedTail } from './relog'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
+import { Starting } from './starting'
 
 /** A record's sequence number is counted from its segment's first, in 32 bits. */
 const SEQUENCES_PER_SEGMENT_MAX = 0xffff_ffff
+
+export interface TurnEvents {
+  /** It has failed, and with it what waits for it. */
+  failed: (error: CaskyError) => void
+  /** It is over, and nothing of it is under way any more. */
+  idle: (error: CaskyError | undefined) => void
+}
 
 export interface LogRooms {
   host: Host
@@ -30,7 +37,13 @@ export interface LogRooms {
 
 export class Log {
   private active: ActiveSegment | undefined
-  private ending: Ending | undefined
+  /** The end of the active segment, the begin of another, or both. */
+  private turning: { course: Course; isForWrites: boolean } | undefined
+  /** Turns and syncs that the system is at, also for those who could not wait for them. */
+  private underWay = 0
+  private turnsUnderWay = 0
+  /** Called when one of them has come to its end. */
+  private readonly onOneLess: (() => void)[] = []
   /** The last segment that was ended here; the manifest may not know of it yet. */
   private ended: Segment | undefined
   /** Of the syncs of all that was written to since the store was opened. */
@@ -52,9 +65,12 @@ export class Log {
    * failure leaves everything as it was.
    */
   segment(firstSequence: number): Segment {
-    this.finishEnding()
-    this.active ??= this.rooms.catalog.withHandles(() => this.start(firstSequence))
-    return this.active.segment
+    this.finishTurning()
+    if (this.active === undefined) {
+      const starting = this.starting(firstSequence)
+      this.turnNow(starting.stages, starting)
+    }
+    return this.current().segment
   }
 
   /** What was written last is in this one. */
@@ -63,24 +79,41 @@ export class Log {
   }
 
   private current(): ActiveSegment {
-    this.finishEnding()
+    this.finishTurning()
     invariant(this.active !== undefined, 'a write has an active segment')
     return this.active
   }
 
-  /** The segment is being sealed: who can wait before writing does, and else it is finished on the thread. */
-  get isEnding(): boolean {
-    return this.ending !== undefined
+  /** Whether a write can go in at once, and no segment has to begin, or to end, before. */
+  get isReady(): boolean {
+    return this.active !== undefined && this.turning === undefined
   }
 
-  private finishEnding(): void {
-    if (this.ending === undefined) return
-    this.ending.finish()
-    if (this.rooms.health.poisoned !== undefined) throw this.rooms.health.poisoned
+  /** A segment ends, or begins: who can wait before writing does, and else that is finished on the thread. */
+  get isTurning(): boolean {
+    return this.turning !== undefined
+  }
+
+  /** The system is still at an earlier turn, whose handles it holds: in a loop that never yields they would add up. */
+  get isHeldUp(): boolean {
+    return this.turnsUnderWay > 0
+  }
+
+  private finishTurning(): void {
+    const { turning } = this
+    const error = turning?.course.finish()
+    if (error === undefined) return
+    // Where a merge's end fails, the segment goes on.
+    if (turning?.isForWrites === true || this.rooms.health.poisoned !== undefined) throw error
   }
 
   get writtenBytes(): number {
     return this.active?.segment.bytes ?? 0
+  }
+
+  /** Written, and not known to be on disk. */
+  get unsyncedBytes(): number {
+    return this.active?.unsyncedBytes ?? 0
   }
 
   get isDirty(): boolean {
@@ -99,18 +132,17 @@ export class Log {
   /** Whether `bytes` more at the end of what will be `offset` bytes would pass the segment's bound. */
   needsRotation(offset: number, bytes: number): boolean {
     const { active } = this
-    if (active === undefined || offset === SEGMENT_HEADER_BYTES) return false
-    return (
-      offset + bytes > this.rooms.maxSegmentBytes ||
-      this.nextSequence - active.segment.header.firstSequence >= SEQUENCES_PER_SEGMENT_MAX
-    )
+    if (offset === SEGMENT_HEADER_BYTES) return false
+    if (offset + bytes > this.rooms.maxSegmentBytes) return true
+    const isCounted = active !== undefined && this.turning === undefined
+    return isCounted && this.nextSequence - active.segment.header.firstSequence >= SEQUENCES_PER_SEGMENT_MAX
   }
 
   private nextHeader(previous: Segment | undefined, firstSequence: number): SegmentHeader {
     const { host, publisher } = this.rooms
     return {
       storeId: publisher.manifest.storeId,
-      id: publisher.freeSegmentId,
+      id: publisher.reserveSegmentId(),
       salt: new DataView(host.random(4).buffer).getUint32(0),
       createdAtMs: host.nowMs(),
       firstSequence,
@@ -135,48 +167,80 @@ export class Log {
     )
   }
 
-  private start(firstSequence: number): ActiveSegment {
-    const { host, catalog, publisher } = this.rooms
-    publisher.checkPlace()
-    this.checkSequence()
-    this.secureTail()
-    const previous = catalog.segments.at(-1)
-    const header = this.nextHeader(previous, firstSequence)
-    const path = join(catalog.directory, segmentName(header.id))
-    const file = createSegmentFile(this.rooms, { path, header })
-    const formerState = previous?.state
-    let syncFile: FileHandle | undefined
-    let segment: Segment | undefined
-    try {
-      syncFile = this.openAgain(path)
-      // What a recovery left active ends here, at the length that it decided.
-      if (previous?.state === 'active') previous.state = 'closed'
-      const lastSequence = firstSequence - 1
-      segment = catalog.add({ header, state: 'active', bytes: 0, records: 0, lastSequence })
-      // The name must last before the manifest counts on it.
-      syncNames(host, catalog.directory)
-      publisher.publish(header.id + 1)
-      return new ActiveSegment(this.rooms, segment, file, syncFile, this.syncTimes)
-    } catch (error) {
-      if (syncFile !== undefined) host.close(syncFile)
-      // After a failed directory sync either manifest may be in force: then the new segment has to stay.
-      if ((error as CaskyError).code === 'CASKY_POISONED') {
-        host.close(file)
-        throw error
-      }
-      if (previous !== undefined && formerState !== undefined) previous.state = formerState
-      if (segment !== undefined) catalog.removeLast(segment)
-      discardSegmentFile(host, file, path)
-      throw error
-    }
+  /** Goes through the stages at once. */
+  private turnNow(stages: Stage[], starting?: Starting): void {
+    const course = this.courseOf(stages, starting, { failed: () => {}, idle: () => {} })
+    const error = course.finish()
+    if (error !== undefined) throw error
   }
 
-  private openAgain(path: string): FileHandle {
-    try {
-      return this.rooms.host.open(path, 'write')
-    } catch (cause) {
-      throw ioError('start a segment', path, cause)
+  private courseOf(stages: Stage[], starting: Starting | undefined, { failed, idle }: TurnEvents): Course {
+    const onOver = (error: CaskyError | undefined): void => {
+      this.turning = undefined
+      if (error === undefined) {
+        if (starting !== undefined) this.active = starting.done()
+      } else {
+        starting?.failed()
+        failed(error)
+      }
     }
+    return new Course(stages, this.rooms.health, onOver, idle)
+  }
+
+  private turnLater(stages: Stage[], starting: Starting | undefined, { failed, idle }: TurnEvents): void {
+    invariant(this.turning === undefined, 'one turn at a time')
+    const onIdle = (error: CaskyError | undefined): void => {
+      this.turnsUnderWay--
+      idle(error)
+      this.oneLess()
+    }
+    const course = this.courseOf(stages, starting, { failed, idle: onIdle })
+    this.turning = { course, isForWrites: starting !== undefined }
+    this.underWay++
+    this.turnsUnderWay++
+    course.go()
+  }
+
+  private oneLess(): void {
+    this.underWay--
+    for (const each of this.onOneLess.splice(0)) each()
+  }
+
+  private aWhile(): Promise<void> {
+    return new Promise((resolve) => this.onOneLess.push(resolve))
+  }
+
+  /** Resolves once no segment ends or begins. */
+  async turned(): Promise<void> {
+    while (this.turning !== undefined) await this.aWhile()
+  }
+
+  /** Resolves once the system is at nothing for the log: then all handles can be given back. */
+  async quiet(): Promise<void> {
+    while (this.underWay > 0) await this.aWhile()
+  }
+
+  private starting(firstSequence: number): Starting {
+    const headerOf = (): SegmentHeader => {
+      const { catalog, publisher } = this.rooms
+      publisher.checkPlace()
+      this.checkSequence()
+      this.secureTail()
+      return this.nextHeader(catalog.segments.at(-1), firstSequence)
+    }
+    return new Starting(this.rooms, headerOf, this.syncTimes)
+  }
+
+  /** The stages that end the active segment; behind them there is none. */
+  private endingOf(active: ActiveSegment): Stage[] {
+    const [sync, seal] = endingOf(active)
+    const end = (): void => {
+      seal.end?.()
+      this.ended = active.segment
+      this.active = undefined
+      active.release()
+    }
+    return [sync, { ...seal, end }]
   }
 
   /** Appends bytes of the kernels' memory, or of a value. On failure the segment is cut back to what it was. */
@@ -191,20 +255,27 @@ export class Log {
 
   /** On return everything written is on disk. */
   sync(): void {
-    this.finishEnding()
+    this.finishTurning()
     this.active?.sync()
   }
 
   syncLater(done: (error: CaskyError | undefined) => void): void {
     const { host } = this.rooms
     try {
-      this.finishEnding()
+      this.finishTurning()
     } catch (error) {
       host.soon(() => done(error as CaskyError))
       return
     }
-    if (this.active === undefined) host.soon(() => done(undefined))
-    else this.active.syncLater(done)
+    if (this.active === undefined) {
+      host.soon(() => done(undefined))
+      return
+    }
+    this.underWay++
+    this.active.syncLater((error) => {
+      done(error)
+      this.oneLess()
+    })
   }
 
   seedAt(offset: number): number {
@@ -244,25 +315,41 @@ export class Log {
 
   /** Certifies what is synced; a segment that holds no write has nothing to certify. */
   mark(): void {
-    this.finishEnding()
+    this.finishTurning()
     const { active } = this
     if (active !== undefined && active.segment.records > 0) active.mark()
   }
 
-  /** Syncs and seals the active segment and starts the next. A failure leaves the old one active and unsealed. */
-  rotate(): void {
-    this.finishEnding()
-    const former = this.active
-    if (former === undefined || former.segment.records === 0) return
-    former.seal()
-    try {
-      this.active = this.rooms.catalog.withHandles(() => this.start(this.nextSequence))
-    } catch (error) {
-      if (this.rooms.health.poisoned === undefined) former.unseal()
-      throw error
-    }
-    former.release()
+  /**
+   * Syncs and seals the active segment and begins the next, whose first record will have the number `firstSequence`. A
+   * failure leaves the old one active, or, where only the next can't begin, sealed.
+   */
+  rotate(firstSequence: number): void {
+    this.finishTurning()
+    const { active } = this
+    if (active === undefined || active.segment.records === 0) return
+    const starting = this.starting(firstSequence)
+    this.turnNow([...this.endingOf(active), ...starting.stages], starting)
     this.onSegmentEnd?.()
+  }
+
+  /** As `rotate`, off the thread. */
+  rotateLater(firstSequence: number, { failed, idle }: TurnEvents): void {
+    const { active } = this
+    invariant(active !== undefined && active.segment.records > 0, 'a full segment has records')
+    const starting = this.starting(firstSequence)
+    const onIdle = (error: CaskyError | undefined): void => {
+      if (error === undefined) this.onSegmentEnd?.()
+      idle(error)
+    }
+    this.turnLater([...this.endingOf(active), ...starting.stages], starting, { failed, idle: onIdle })
+  }
+
+  /** Begins a segment where there is none, off the thread. */
+  startLater(firstSequence: number, events: TurnEvents): void {
+    invariant(this.active === undefined, 'one active segment at a time')
+    const starting = this.starting(firstSequence)
+    this.turnLater(starting.stages, starting, events)
   }
 
   /**
@@ -273,8 +360,9 @@ export class Log {
   close(cutsUnsynced: boolean): void {
     const wasPoisoned = this.rooms.health.poisoned !== undefined
     try {
+      this.turning?.course.finish()
       if (!wasPoisoned) {
-        this.finishEnding()
+        if (this.rooms.health.poisoned !== undefined) throw this.rooms.health.poisoned
         this.endNow()
       } else if (cutsUnsynced && this.active !== undefined) this.active.cutBack(this.active.syncedBytes)
     } catch (error) {
@@ -288,23 +376,13 @@ export class Log {
 
   /**
    * Syncs and seals the segment that is written to, off the thread, so that a merge may take it; the next write begins
-   * another. One that holds no write stays. `done` comes later; with an error the segment stays active.
+   * another. One that holds no write stays. `idle` is called when nothing of it is under way any more; with an error the
+   * segment stays active.
    */
-  endLater(done: (error: CaskyError | undefined) => void): void {
+  endLater(idle: TurnEvents['idle']): void {
     const { active, rooms } = this
-    invariant(this.ending === undefined, 'one end at a time')
-    if (active === undefined || active.segment.records === 0) {
-      rooms.host.soon(() => done(undefined))
-      return
-    }
-    const onOver = (error: CaskyError | undefined): void => {
-      this.ending = undefined
-      if (error !== undefined) return
-      this.ended = active.segment
-      this.active = undefined
-      active.release()
-    }
-    this.ending = new Ending(active, rooms.health, onOver, done)
+    if (active === undefined || active.segment.records === 0) rooms.host.soon(() => idle(undefined))
+    else this.turnLater(this.endingOf(active), undefined, { failed: () => {}, idle })
   }
 
   /**
@@ -335,9 +413,9 @@ export class Log {
     const { catalog, publisher } = this.rooms
     active?.sync()
     try {
-      if (active !== undefined) {
-        if (active.segment.records > 0) active.seal()
-        else active.segment.state = 'closed'
+      if (active !== undefined && active.segment.records > 0) this.turnNow(this.endingOf(active))
+      else if (active !== undefined) {
+        active.segment.state = 'closed'
         this.ended = active.segment
       }
       if (this.hasUnnamedEnd) catalog.withHandles(() => publisher.publish(publisher.manifest.nextSegmentId))

@@ -2,7 +2,7 @@
 import type { Host } from './host/host'
 
 /** A slice ends at the first place where this has passed; the work between two places takes less than as long again. */
-const SLICE_MS = 1
+const SLICE_MS = 0.5
 const MS_PER_SECOND = 1000
 /** It may be so far ahead of its rate, since timers are not exact. */
 const AHEAD_MS = 20

@@ -42,6 +42,7 @@ export class Publisher {
   /** Manifests begun. One that takes its time starts over where another came between. */
   private begun = 0
   private writing: (() => void) | undefined
+  private queue: Promise<void> = Promise.resolve()
 
   constructor(private readonly rooms: PublisherRooms) {}
 
@@ -126,21 +127,39 @@ export class Publisher {
     return merged
   }
 
-  /** As `publish`, without holding up the event loop; `check` as in `replaceLater`. */
-  async publishLater(check: () => void): Promise<void> {
-    await this.writeLater(
-      () => this.rooms.catalog.entries(),
-      check,
-      () => {},
-    )
+  /** As `publish`, without holding up the event loop; `check` and `onRenamed` as in `replaceLater`. */
+  async publishLater(check: () => void, onRenamed: () => void = () => {}): Promise<void> {
+    await this.writeLater(() => this.rooms.catalog.entries(), check, onRenamed)
   }
 
-  private async writeLater(
+  /** On return the manifest that was renamed last is in force for good. */
+  secureNames(): void {
+    const { host, catalog } = this.rooms
+    try {
+      host.syncDirectory(catalog.directory)
+    } catch (cause) {
+      throw this.noted(unknownManifest(catalog.directory, cause))
+    }
+  }
+
+  /** One after the other, or each would have the other start over. */
+  private writeLater(
+    entries: () => ManifestEntry[],
+    check: () => void,
+    onRenamed: () => void,
+  ): Promise<void> {
+    const writing = this.queue.then(() => this.writeInTurn(entries, check, onRenamed))
+    this.queue = writing.catch(() => {})
+    return writing
+  }
+
+  private async writeInTurn(
     entries: () => ManifestEntry[],
     check: () => void,
     onRenamed: () => void,
   ): Promise<void> {
     const { host, kernels, catalog, health, manifest } = this.rooms
+    check()
     for (;;) {
       const attempt = ++this.begun
       this.checkPlace()
@@ -172,7 +191,9 @@ export class Publisher {
         discardNext(host, catalog.directory)
         throw this.noted(error)
       }
-      Object.assign(manifest, next)
+      // An id that was reserved meanwhile stays so.
+      const nextSegmentId = Math.max(next.nextSegmentId, manifest.nextSegmentId)
+      Object.assign(manifest, next, { nextSegmentId })
       break
     }
     onRenamed()

@@ -29,10 +29,10 @@ export class Replaced {
     )
     for (const segment of segments) this.waiting.add(segment)
     pins.whenFree(() => {
-      for (const segment of segments) {
-        if (!this.waiting.delete(segment)) continue
+      const free = segments.filter((segment) => this.waiting.delete(segment))
+      cache.forgetSegments(new Set(free.map(({ slot }) => slot)))
+      for (const segment of free) {
         catalog.forget(segment)
-        cache.forgetSegment(segment.slot)
         onFree(segment)
       }
     })

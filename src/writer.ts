@@ -10,7 +10,7 @@ import type { Host } from './host/host'
 import type { Kernels } from './kernels'
 import { emptyPlace } from './keydir/keydir'
 import type { Ledger } from './ledger'
-import type { Log } from './log'
+import type { Log, TurnEvents } from './log'
 import { Memtable } from './memtable'
 import { type RawRecord, rawBytes, writePieces } from './oversize'
 import { recordBytes, SEGMENT_HEADER_BYTES } from './segment'
@@ -77,9 +77,7 @@ export class Writer {
 
   /** Makes room for `bytes`, at most the whole buffer, and returns its address; `append` must follow. */
   reserve(bytes: number): number {
-    const { log } = this.rooms
     this.checkPoison()
-    if (!log.isEnding) log.segment(this.groupSequence)
     invariant(bytes <= WRITE_BYTES, 'what goes into the buffer fits into it')
     if (this.usedBytes + bytes > WRITE_BYTES) this.commit()
     return WRITE_AT + this.usedBytes
@@ -89,20 +87,32 @@ export class Writer {
   settleSegment(at: number, bytes: number): number {
     const { kernels, log } = this.rooms
     // What waits for the end of a segment begins the next.
-    const writtenBytes = log.isEnding ? SEGMENT_HEADER_BYTES : log.writtenBytes
+    const writtenBytes = log.isReady ? log.writtenBytes : SEGMENT_HEADER_BYTES
     if (!log.needsRotation(writtenBytes + this.usedBytes, bytes)) return at
     this.commit()
-    this.rotate()
+    if (log.isHeldUp) this.rotate()
+    else log.rotateLater(this.groupSequence, this.turning)
     kernels.bytes.copyWithin(WRITE_AT, at, at + bytes)
     return WRITE_AT
   }
 
   private rotate(): void {
     try {
-      this.rooms.log.rotate()
+      this.rooms.log.rotate(this.groupSequence)
     } finally {
       this.segmentEnded()
     }
+  }
+
+  /** What has waited for another segment goes into it, or is refused. */
+  private readonly turning: TurnEvents = {
+    failed: (error) => {
+      if (this.usedBytes > 0) this.dropGroup(error)
+    },
+    idle: () => {
+      this.segmentEnded()
+      this.commitAndSync()
+    },
   }
 
   /** Whether another segment begins or not: the one so far was synced, unless that is what failed. */
@@ -188,8 +198,13 @@ export class Writer {
   }
 
   private commitAndSync(): void {
-    // What comes while a segment ends is written once it has: `endSegment` sees to it.
-    if (this.isClosed || this.rooms.log.isEnding) return
+    const { health, log } = this.rooms
+    // What comes while a segment ends or begins is written once it has.
+    if (this.isClosed || log.isTurning) return
+    if (this.usedBytes > 0 && !log.isReady && health.poisoned === undefined) {
+      log.startLater(this.groupSequence, this.turning)
+      return
+    }
     this.tryCommit()
     this.startSync()
   }
@@ -347,9 +362,11 @@ export class Writer {
 
   /** Resolves once everything written so far is on disk. */
   async flush(): Promise<void> {
+    const { log } = this.rooms
+    if (log.isTurning) await log.turned()
     this.commit()
     this.checkPoison()
-    if (!this.rooms.log.isDirty) {
+    if (!log.isDirty) {
       this.settleWritten(undefined)
       return
     }
@@ -383,6 +400,8 @@ export class Writer {
         else reject(error)
       })
     })
+    // What has waited for it may begin a segment at once.
+    await log.turned()
     this.checkOpen()
     await log.publishEnd(() => this.checkOpen())
   }
@@ -418,6 +437,7 @@ export class Writer {
       await this.flush()
       this.checkPoison()
     } finally {
+      await this.rooms.log.quiet()
       if (!this.isClosed) this.end()
     }
   }

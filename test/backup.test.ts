@@ -199,6 +199,8 @@ describe('a full backup', () => {
         }),
     })
     const db = openSyncWith(ground, path, { ...small, sync: 'always' })
+    // A segment that can't begin refuses a write, and poisons nothing.
+    db.putSync('first', 'value')
     const dir = freshStore()
     const stop = setInterval(() => db.put('key', 'value').catch(() => {}), 0)
     const onProgress = (): void => {

@@ -92,6 +92,7 @@ describe('group commit', () => {
       overrides.syncLater?.(file, done)
     }
     const db = openSyncWith(groundWith({ ...overrides, syncLater }), freshStore())
+    db.putSync('first', 'v')
     const puts: Promise<void>[] = []
     for (let i = 0; i < 60; i++) puts.push(db.put(`k${i}`, 'v'.repeat(1000)))
     expect(begun).toBe(0)
@@ -109,6 +110,7 @@ describe('group commit', () => {
     const finish: (() => void)[] = []
     const ground = groundWith({ ...overrides, syncLater: (_file, done) => finish.push(() => done(null)) })
     const db = openSyncWith(ground, freshStore())
+    db.putSync('first', 'v')
     let isAcknowledged = false
     const put = db.put('k', 'v').then(() => {
       isAcknowledged = true

@@ -15,7 +15,7 @@ import { recordFields, recordSeed, SEGMENT_HEADER_BYTES } from '../segment'
 import type { Job } from './job'
 
 /** So much is taken at a time: it is verified, and in the keydir, in well under a millisecond. */
-const WINDOW_BYTES = 0x1_0000
+const WINDOW_BYTES = 0x4000
 const PIECE_BYTES = READ_BYTES / 4
 
 /** A segment, and the file that is to hold it. */

@@ -36,7 +36,7 @@ import {
 export const MERGE_WINDOW_BYTES = 0x1_0000
 // The windows stand where a scan reads to, and leave most of it free.
 const OUT_AT = SCAN_AT + 0x10_0000
-const OUT_BYTES = 0x8_0000
+const OUT_BYTES = 0x4_0000
 /** Written, and not asked to disk yet, at most: a long sync at the end would hold up those of the writes. */
 const UNSYNCED_BYTES_MAX = 0x100_0000
 /** Nothing is certified until it is synced, and then all of it is, by the seal. */

@@ -34,7 +34,7 @@ import { JOINED, recordBytes, type SegmentHeader } from '../segment'
 import { MERGE_WINDOW_BYTES, MergeOutput, type MergeSource } from './output'
 
 const TABLE = SCAN_TABLE_AT / 4
-/** Keys looked up together, so that their cache misses overlap. */
+/** Keys looked up together, so that their cache misses overlap; behind them it is seen whether it is time to rest. */
 const TOUCH_AT_ONCE = 64
 
 export interface MergeRooms {
@@ -232,7 +232,7 @@ export class MergeRun {
         if (event.kind !== 'rows') return false
         const { count, at, offset } = event
         this.lastKept = -1
-        const kept = this.decide(count, at, offset, segment)
+        const kept = await this.decide(count, at, offset, segment)
         if (kept === FOUND_DAMAGE) return false
         if (this.mustEndBatch) output.endBatch()
         this.mustEndBatch = false
@@ -276,31 +276,43 @@ export class MergeRun {
   }
 
   /** Marks those rows whose records are to be kept; returns how many, or FOUND_DAMAGE. */
-  private decide(count: number, at: number, offset: number, segment: Segment): number {
+  private async decide(count: number, at: number, offset: number, segment: Segment): Promise<number> {
+    let kept = 0
+    for (let begin = 0; begin < count; begin += TOUCH_AT_ONCE) {
+      const found = this.decideSome(begin, Math.min(begin + TOUCH_AT_ONCE, count), at, offset, segment)
+      if (found === FOUND_DAMAGE) return FOUND_DAMAGE
+      kept += found
+      if (this.pace.isDue) {
+        await this.pace.rest()
+        this.check()
+      }
+    }
+    return kept
+  }
+
+  /** The same for some of the rows. */
+  private decideSome(begin: number, end: number, at: number, offset: number, segment: Segment): number {
     const { words } = this.kernels
     const { keydir } = this.rooms.ledger
     let kept = 0
-    for (let begin = 0; begin < count; begin += TOUCH_AT_ONCE) {
-      const end = Math.min(begin + TOUCH_AT_ONCE, count)
-      for (let row = begin; row < end; row++) {
-        const word = TABLE + row * ROW_WORDS
-        this.touched ^= keydir.touch(words[word + ROW_HASH_LOW], words[word + ROW_HASH_HIGH])
-      }
-      for (let row = begin; row < end; row++) {
-        const word = TABLE + row * ROW_WORDS
-        const kind = words[word + ROW_KIND]
-        if ((kind & ROW_VALUE_DAMAGED) !== 0) return FOUND_DAMAGE
-        const isWrite = (kind & KIND_MASK) === KIND_PUT || (kind & KIND_MASK) === KIND_DELETE
-        if (!isWrite) continue
-        this.recordsRead++
-        const rowOffset = offset + words[word + ROW_AT]
-        const fate = this.fateOf(word, kind, at, rowOffset, segment)
-        if (fate === FOUND_DAMAGE) return FOUND_DAMAGE
-        this.mark(word, kind, fate)
-        if (fate === 0) continue
-        kept++
-        this.offsets.push(rowOffset)
-      }
+    for (let row = begin; row < end; row++) {
+      const word = TABLE + row * ROW_WORDS
+      this.touched ^= keydir.touch(words[word + ROW_HASH_LOW], words[word + ROW_HASH_HIGH])
+    }
+    for (let row = begin; row < end; row++) {
+      const word = TABLE + row * ROW_WORDS
+      const kind = words[word + ROW_KIND]
+      if ((kind & ROW_VALUE_DAMAGED) !== 0) return FOUND_DAMAGE
+      const isWrite = (kind & KIND_MASK) === KIND_PUT || (kind & KIND_MASK) === KIND_DELETE
+      if (!isWrite) continue
+      this.recordsRead++
+      const rowOffset = offset + words[word + ROW_AT]
+      const fate = this.fateOf(word, kind, at, rowOffset, segment)
+      if (fate === FOUND_DAMAGE) return FOUND_DAMAGE
+      this.mark(word, kind, fate)
+      if (fate === 0) continue
+      kept++
+      this.offsets.push(rowOffset)
     }
     return kept
   }
@@ -377,6 +389,10 @@ export class MergeRun {
       for (const event of this.scanOf(source, merged).events()) {
         if (event.kind !== 'rows') throw unreadable(merged, event.offset)
         for (let row = 0; row < event.count; row++) {
+          if (row % TOUCH_AT_ONCE === 0 && this.pace.isDue) {
+            await this.pace.rest()
+            check()
+          }
           const word = TABLE + row * ROW_WORDS
           const kind = words[word + ROW_KIND]
           if ((kind & ROW_VALUE_DAMAGED) !== 0) throw unreadable(merged, event.offset)

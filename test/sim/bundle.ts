@@ -59,6 +59,11 @@ export const EARLY_CACHES: Change[] = [
 const SMALL_ROOMS: Change[] = [
   { file: 'assembly/layout.ts', find: 'WRITE_BYTES = 0x4_0000', replace: 'WRITE_BYTES = 3000' },
   { file: 'src/heartbeat.ts', find: 'COPIED_BYTES_MAX = 0x10_0000', replace: 'COPIED_BYTES_MAX = 1000' },
+  {
+    file: 'src/heartbeat.ts',
+    find: 'SYNCED_AT_ONCE_BYTES = 0x100_0000',
+    replace: 'SYNCED_AT_ONCE_BYTES = 1500',
+  },
   { file: 'assembly/layout.ts', find: 'READ_BYTES = 0x8_0000', replace: 'READ_BYTES = 700' },
   {
     file: 'src/merge/output.ts',
@@ -71,8 +76,8 @@ const SMALL_ROOMS: Change[] = [
     replace: 'UNSYNCED_BYTES_MAX = 2500',
   },
   // The clock moves by a hundredth each time it is looked at.
-  { file: 'src/pace.ts', find: 'const SLICE_MS = 1', replace: 'const SLICE_MS = 0.03' },
-  { file: 'src/merge/output.ts', find: 'const OUT_BYTES = 0x8_0000', replace: 'const OUT_BYTES = 0x1_1000' },
+  { file: 'src/pace.ts', find: 'const SLICE_MS = 0.5', replace: 'const SLICE_MS = 0.03' },
+  { file: 'src/merge/output.ts', find: 'const OUT_BYTES = 0x4_0000', replace: 'const OUT_BYTES = 0x1_1000' },
 ]
 
 export function change(text: string, { file, find, replace }: Change): string {

@@ -4,9 +4,9 @@ import { MUTANTS_OF_FOLLOWERS } from './mutants-of-followers'
 import { type Mutant, mutant, type Replacement, rare } from './planting'
 
 const UNSYNCED_SEAL: Replacement = [
-  'src/active.ts',
-  '    this.sync()\n    this.writeSeal()\n    this.sync()\n',
-  '    this.writeSeal()\n',
+  'src/ending.ts',
+  '  return [sync, seal]\n',
+  '  const nothing = { later: (done: (error: unknown) => void) => done(undefined), now: () => {} }\n  return [nothing, { ...seal, ...nothing }]\n',
 ]
 const UNCHECKED_SEAL: Replacement = [
   'src/active.ts',
@@ -49,13 +49,38 @@ export const MUTANTS: Mutant[] = [
   ),
   mutant('the seal of a segment that a merge ends is not synced', 'merge', [
     'src/ending.ts',
-    'this.writeSeal(() => this.syncLater())',
-    'this.writeSeal(() => this.sealed())',
+    '    ...sync,\n',
+    '    later: (done: (error: unknown) => void) => done(undefined),\n    now: () => {},\n',
   ]),
   mutant('a write goes behind the seal that a merge is writing', 'merge', [
     'src/log.ts',
-    '    if (this.ending === undefined) return\n',
-    '    return\n',
+    'const error = turning?.course.finish()',
+    'const error = Date.now() > 0 ? undefined : turning?.course.finish()',
+  ]),
+  mutant('a segment is written to before the manifest names it', 'crash', [
+    'src/starting.ts',
+    '.then(\n          () => done(undefined),',
+    '.then(() => {}, () => {})\n        this.rooms.host.soon(() => done(undefined))\n        Promise.resolve().then(\n          () => {},',
+  ]),
+  mutant('a segment is written to before the manifest that names it is there to stay', 'crash', [
+    'src/starting.ts',
+    'if (this.isRenamed) publisher.secureNames()\n          else',
+    'if (!this.isRenamed)',
+  ]),
+  mutant('a segment begins before the one so far has ended', 'crash', [
+    'src/log.ts',
+    'this.turnLater([...this.endingOf(active), ...starting.stages], starting, {',
+    'this.turnLater([...starting.stages, ...this.endingOf(active)], starting, {',
+  ]),
+  mutant('an id that was reserved while a manifest was written is given again', 'merge', [
+    'src/publisher.ts',
+    'Object.assign(manifest, next, { nextSegmentId })',
+    'Object.assign(manifest, next)',
+  ]),
+  mutant('closing does not wait for the syncs of a segment that has ended', 'fault', [
+    'src/writer.ts',
+    '      await this.rooms.log.quiet()\n',
+    '',
   ]),
   mutant('what waits for the end of a segment is numbered as if it was written', 'merge', [
     'src/writer.ts',
@@ -67,17 +92,23 @@ export const MUTANTS: Mutant[] = [
     'the name of a new segment is not synced',
     'crash',
     [
-      'src/log.ts',
-      '      syncNames(host, catalog.directory)\n      publisher.publish',
-      '      publisher.publish',
+      'src/starting.ts',
+      '        host.syncDirectoryLater(catalog.directory, (cause) => {\n',
+      '        host.soon(() => {\n          const cause = undefined\n',
     ],
+    ['src/starting.ts', 'catalog.withHandles(() => syncNames(host, catalog.directory))', '{}'],
     ['src/manifest.ts', '    host.syncDirectory(directory)\n  } catch', '  } catch'],
   ),
-  mutant('the header of a new segment is not synced', 'crash', [
-    'src/active.ts',
-    '    host.sync(file)\n    return file',
-    '    return file',
-  ]),
+  mutant(
+    'the header of a new segment is not synced',
+    'crash',
+    [
+      'src/starting.ts',
+      '        host.syncLater(file, (cause) => {\n',
+      '        host.soon(() => {\n          const cause = undefined\n',
+    ],
+    ['src/starting.ts', '          host.sync(this.syncFile)\n', ''],
+  ),
   mutant('the manifest is renamed before it is synced', 'crash', [
     'src/manifest.ts',
     '      host.sync(file)\n    } finally',
@@ -427,8 +458,8 @@ export const MUTANTS: Mutant[] = [
     'for (const slot of [...this.open.keys()].slice(1)) this.closeFile(slot)',
   ]),
   mutant('handles stay open after a failed start of a segment', 'fault', [
-    'src/log.ts',
-    '      if (syncFile !== undefined) host.close(syncFile)\n',
+    'src/starting.ts',
+    '    if (this.syncFile !== undefined) host.close(this.syncFile)\n',
     '',
   ]),
   mutant(
