@@ -23,6 +23,11 @@ interface Report {
   standings(results: object): { id: string; ours: string; theirs: string; times: number }[]
 }
 
+interface Machine {
+  watchOthers(core?: number): () => number | undefined
+}
+
+const machine = await load<Machine>('machine.mjs')
 const data = await load<Data>('rivals/data.mjs')
 const runner = await load<Runner>('runner.mjs')
 const report = await load<Report>('rivals/report.mjs')
@@ -78,6 +83,16 @@ test('a workload is run on the runtime and the core that were asked for, behind 
   expect(pinned.args).toEqual(['--no-fork', 'file', 'taskset', '-c', '1', process.execPath])
   expect(runner.commandOf({ runtime: 'deno' }).args).toEqual(['run', '--allow-all'])
   expect(runner.commandOf({ runtime: 'bun' }).program).toMatch(/bun$/)
+})
+
+test.runIf(process.platform === 'linux')('what others have of the cores is a share', () => {
+  for (const core of [undefined, 0]) {
+    const share = machine.watchOthers(core)()
+    expect(share).toBeGreaterThanOrEqual(0)
+    expect(share).toBeLessThan(Number.POSITIVE_INFINITY)
+  }
+  // A core that there isn't.
+  expect(machine.watchOthers(100_000)()).toBeUndefined()
 })
 
 test('options are checked, and have their defaults', () => {

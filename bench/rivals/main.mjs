@@ -52,10 +52,10 @@ function options() {
 }
 
 /** Every entry of every row once. */
-function runOnce(root, runner, { rows, names, keys }) {
+function runOnce(root, runner, { rows, names, keys, pin }) {
   const measure = (...args) => runner.measure(...args)
   return inFreshDirectory(root, async (directory) => {
-    const run = { measure, directory, keys, prepared: new Set() }
+    const run = { measure, directory, keys, pin, prepared: new Set() }
     const results = Object.fromEntries(rows.map((row) => [row.id, {}]))
     for (const row of rows.filter(({ workload }) => workload !== undefined)) {
       for (const entry of entriesOf(row, names)) {
@@ -76,7 +76,7 @@ async function main() {
   const { runner, directory, about } = prepareRun(child, chosen, diskBytes)
   const measured = []
   for (let run = 0; run < chosen.runs; run++)
-    measured.push(await runOnce(directory, runner, { ...chosen, names }))
+    measured.push(await runOnce(directory, runner, { ...chosen, names, pin: about.pin }))
   const results = {}
   for (const { id } of chosen.rows) results[id] = summarize(measured.map((run) => run[id]))
   const report = { ...about, rivals: versions, results, measured }

@@ -11,6 +11,8 @@ export const SHOWN = {
   bytesPerKey: (value) => `${short(value)} bytes`,
   ratio: (value) => value.toFixed(3),
 }
+/** Where others had more of the core than this, a figure is worse than it ought to be. */
+const DISTURBED_SHARE = 0.05
 /** Figures beside the one that is compared, in words. */
 const BESIDE = {
   p50Ms: (value) => `p50 ${short(value)} ms`,
@@ -21,6 +23,7 @@ const BESIDE = {
   mappedBytesPerKey: (value) => `${short(value)} mapped from files`,
   indexBytesPerKey: (value) => `${short(value)} in the index by its own count`,
   beforeMib: (value) => `${short(value)} MiB before`,
+  othersShare: (value) => (value < DISTURBED_SHARE ? '' : `others had ${whole(value * 100)} % of the core`),
   recordRatio: (value) => `its log ${value.toFixed(3)} to its live records`,
   afterMib: (value) => `${short(value)} MiB after`,
 }
@@ -72,6 +75,7 @@ function linesOf(row, results) {
       Object.entries(BESIDE)
         .filter(([key]) => figures[key] !== undefined)
         .map(([key, words]) => words(figures[key].median))
+        .filter((text) => text !== '')
         .join(', '),
     ]
   })
@@ -99,6 +103,15 @@ export function printTable(report) {
   console.log(`\n${line(COLUMNS)}`)
   for (const { title, cells } of lines) console.log([title, ...cells.map(line)].join('\n'))
   printStandings(standings(results))
+  printDisturbed(results)
+}
+
+/** Figures that were taken beside other work are nothing to keep. */
+function printDisturbed(results) {
+  const all = Object.values(results).flatMap((entries) => Object.values(entries))
+  const disturbed = all.filter(({ othersShare }) => othersShare?.median >= DISTURBED_SHARE).length
+  if (disturbed > 0)
+    console.log(`\n${disturbed} of ${all.length} figures were disturbed by other work: not for keeping`)
 }
 
 function printStandings(all) {

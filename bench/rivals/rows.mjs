@@ -204,11 +204,11 @@ async function closedStore({ measure, prepared, directory, keys }, rival) {
 
 /** Measures one entry of a row and tells what was found by the ids of rows. */
 export async function measureEntry(run, row, { rival, name, env, most, options }) {
-  const { measure, directory, keys } = run
+  const { measure, directory, keys, pin } = run
   const from = row.reads ? await closedStore(run, rival) : undefined
   const place = join(directory, 'place')
   const path = row.reads && !row.copies ? from : place
-  const setup = { engine: rival, path, keys, most, options, ...row.setup }
+  const setup = { engine: rival, path, keys, pin, most, options, ...row.setup }
   const title = `${row.title}: ${name}`
   if (row.copies) cpSync(from, path, { recursive: true })
   if (row.before !== undefined) await measure(title, row.before, { ...setup, kill: true }, env)
