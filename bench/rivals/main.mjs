@@ -13,13 +13,15 @@ import {
   writeJson,
 } from '../runner.mjs'
 import { printTable } from './report.mjs'
-import { diskBytesPerKey, entriesOf, groupNames, measureEntry, rivals, rows } from './rows.mjs'
+import { diskBytesPerKey, entriesOf, groupNames, measureEntry, rivals, rows, rowsOf } from './rows.mjs'
 
 const NAMES = Object.keys(rivals)
+const ROW_IDS = rows.map(({ id }) => id).join(', ')
 const HELP = `usage: npm run bench:rivals -- [options]
   --rivals A,B   some of ${NAMES.join(', ')}; default: those that are installed (npm ci --prefix bench)
   --charts DIR   draws the figures there, as SVG
-${commonHelp('groups', groupNames)}`
+${commonHelp('groups', groupNames)}
+--only also takes rows: ${ROW_IDS}`
 
 function versionOf(name) {
   const file = new URL(`../node_modules/${name}/package.json`, import.meta.url)
@@ -47,8 +49,9 @@ function options() {
   const { values } = parseArgs({
     options: { ...COMMON_OPTIONS, rivals: { type: 'string' }, charts: { type: 'string' } },
   })
-  const only = chosenFrom(groupNames, values.only, 'group')
-  return { ...commonChoice(values), only, rows: rows.filter((row) => only.includes(row.group)) }
+  const names = [...groupNames, ...rows.map(({ id }) => id)]
+  const only = chosenFrom([...new Set(names)], values.only, 'group or row')
+  return { ...commonChoice(values), only, rows: rowsOf(only) }
 }
 
 /** Every entry of every row once. */

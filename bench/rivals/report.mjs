@@ -23,7 +23,7 @@ const BESIDE = {
   mappedBytesPerKey: (value) => `${short(value)} mapped from files`,
   indexBytesPerKey: (value) => `${short(value)} in the index by its own count`,
   beforeMib: (value) => `${short(value)} MiB before`,
-  othersShare: (value) => (value < DISTURBED_SHARE ? '' : `others had ${whole(value * 100)} % of the core`),
+  othersShare: (value) => (value < DISTURBED_SHARE ? '' : `others had ${value.toFixed(2)} of a core`),
   recordRatio: (value) => `its log ${value.toFixed(3)} to its live records`,
   afterMib: (value) => `${short(value)} MiB after`,
 }

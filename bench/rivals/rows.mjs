@@ -113,7 +113,13 @@ const ROWS = {
     getRow('get-uniform', 'get, uniform, as bytes', 'uniform'),
     getRow('get-zipfian', 'get, zipfian', 'zipfian'),
     getRow('get-missing', 'get, missing key', 'missing'),
-    { id: 'get-many', title: 'getMany of 64', workload: 'getMany', reads: true, entries: reading },
+    {
+      id: 'get-many',
+      title: 'getMany of 64',
+      workload: 'getMany',
+      reads: true,
+      entries: { casky: reading.casky },
+    },
   ],
   ycsb: [ycsbRow('ycsb-a', 'YCSB A, half updates', 0.5), ycsbRow('ycsb-b', 'YCSB B, 5 % updates', 0.05)],
   iterate: [
@@ -169,12 +175,24 @@ const ROWS = {
 
 export const groupNames = Object.keys(ROWS)
 
+const withAlso = (row) => (row.also === undefined ? [row] : [row, row.also])
+
 /** All rows in order, those measured beside others too. */
 export const rows = Object.entries(ROWS).flatMap(([group, some]) =>
-  some
-    .flatMap((row) => (row.also === undefined ? [row] : [row, row.also]))
-    .map((row) => ({ group, figure: 'perSecond', ...row })),
+  some.flatMap(withAlso).map((row) => ({ group, figure: 'perSecond', ...row })),
 )
+
+/** The rows that these names of groups and rows are about, with those that they are measured beside. */
+export function rowsOf(names) {
+  const found = new Set()
+  for (const [group, some] of Object.entries(ROWS)) {
+    for (const row of some) {
+      const ids = withAlso(row).map(({ id }) => id)
+      if ([group, ...ids].some((name) => names.includes(name))) for (const id of ids) found.add(id)
+    }
+  }
+  return rows.filter(({ id }) => found.has(id))
+}
 
 /** On disk at once: a store of each rival, and what a row makes of one. */
 export const diskBytesPerKey = (count) => count * 300 + 1600
