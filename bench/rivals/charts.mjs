@@ -19,6 +19,7 @@ const FONT = 'system-ui, sans-serif'
 const WIDTH = 480
 const BAR_HEIGHT = 18
 const LABEL_WIDTH = 250
+const LINE_LENGTH = 80
 
 /** One chart a file: rows whose figures share a scale. */
 const CHARTS = {
@@ -105,7 +106,7 @@ function specOf({ title }, subtitle, shown, bars) {
       axis: {
         labelColor: INK,
         labelFontSize: 11,
-        labelLimit: LABEL_WIDTH,
+        labelLimit: 0,
         gridColor: FAINT,
         domain: false,
         ticks: false,
@@ -122,15 +123,29 @@ async function svgOf(spec) {
   return svg
 }
 
+/** Parts, as many in a line as it holds: a longer line would make all of the chart wider. */
+function linesOf(parts) {
+  const lines = ['']
+  for (const part of parts) {
+    const longer = lines.at(-1) === '' ? part : `${lines.at(-1)}; ${part}`
+    if (longer.length <= LINE_LENGTH) lines[lines.length - 1] = longer
+    else lines.push(part)
+  }
+  return lines
+}
+
 /** Draws what there is in `reports`, which may be parts of one run, group by group. */
 export async function drawCharts(directory, reports) {
   const results = Object.assign({}, ...reports.map((report) => report.results))
   const [about] = reports
   const versions = Object.entries(Object.assign({}, ...reports.map(({ rivals }) => rivals)))
-  const subtitle = [
-    machineText(about),
-    `${about.keys.toLocaleString('en-US')} keys of 16 bytes, values of 100; medians of ${about.runs}; ${about.at.slice(0, 10)}; ${versions.map((each) => each.join(' ')).join(', ')}`,
-  ]
+  const how = about.runs === 1 ? 'one run' : `medians of ${about.runs} runs`
+  const subtitle = linesOf([
+    ...machineText(about).split('; '),
+    `${about.keys.toLocaleString('en-US')} keys of 16 bytes, values of 100`,
+    `${how}, ${about.at.slice(0, 10)}`,
+    ...versions.map((each) => each.join(' ')),
+  ])
   mkdirSync(directory, { recursive: true })
   const written = []
   for (const [name, chart] of Object.entries(CHARTS)) {
