@@ -1,7 +1,6 @@
 // What is measured, in groups, and on which store. A step that has no figure of its own makes what a later one reads.
 import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { runtimeName } from './machine.mjs'
 
 const KEYS_FULL = 1_000_000
 const IN_FLIGHT = [1, 64, 1024]
@@ -11,7 +10,8 @@ const PUTS_A_LANE_MIN = 4
 const ANEW_SHARE = 0.1
 
 /**
- * Each is given `step(name, workload, setup)`, which measures, `prepare` in its place, and the directory of the run.
+ * Each is given `step(name, workload, setup)`, which measures, `prepare` in its place, the directory of the run, and
+ * which runtime it is, with its version.
  * Stores lie in `closed`, which several groups read, or under the group's own `place`, which is removed after it.
  */
 export const groups = { put, read, open, merge, backup, feed }
@@ -73,13 +73,13 @@ async function merge({ step, place }) {
   await step('merge, under load', 'mergeUnderLoad', { path: join(place, 'loaded') })
 }
 
-async function backup({ step, prepare, place, keys }) {
+async function backup({ step, prepare, place, keys, runtime }) {
   const path = join(place, 'store')
   await prepare('a store to back up', 'write', { path })
   const linked = join(place, 'linked')
   const copied = join(place, 'copied')
   await step('backup, by link', 'backup', { path, to: linked })
-  if (runtimeName().startsWith('node')) {
+  if (runtime.startsWith('node')) {
     // Only there can links be refused.
     await step('backup, by copy', 'backup', { path, to: copied, copies: true })
     rmSync(copied, { recursive: true })

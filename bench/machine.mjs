@@ -52,6 +52,43 @@ export function peakMemoryBytes() {
   }
 }
 
+const TICKS_A_SECOND = 100
+const IDLE = 3
+const IO_WAIT = 4
+const STEAL = 7
+
+/** Seconds that a core was busy, or that all of them were; what a hypervisor took counts too. */
+function busySeconds(core) {
+  const text = readFileSync('/proc/stat', 'utf8')
+  const line = new RegExp(`^cpu${core ?? ''} +(.*)$`, 'm').exec(text)
+  const ticks = line[1].split(' ').slice(0, STEAL + 1)
+  return (
+    ticks.reduce((sum, each, i) => (i === IDLE || i === IO_WAIT ? sum : sum + Number(each)), 0) /
+    TICKS_A_SECOND
+  )
+}
+
+/**
+ * From now on: which share of the time others than this process had the core that it is pinned to, or, where it is not,
+ * had cores. Undefined where the system doesn't tell.
+ */
+export function watchOthers(core) {
+  const look = () => {
+    const { user, system } = process.cpuUsage()
+    return { busy: busySeconds(core), own: (user + system) / 1e6, at: performance.now() / 1000 }
+  }
+  try {
+    const before = look()
+    return () => {
+      const after = look()
+      const others = after.busy - before.busy - (after.own - before.own)
+      return Math.max(0, others) / (after.at - before.at)
+    }
+  } catch {
+    return () => undefined
+  }
+}
+
 export function runtimeName() {
   if ('Deno' in globalThis) return `deno ${globalThis.Deno.version.deno}`
   return process.versions.bun === undefined ? `node ${process.versions.node}` : `bun ${process.versions.bun}`

@@ -115,9 +115,15 @@ function besides(name, figures, results) {
   return notes.join(', ')
 }
 
+/** What ran where, in one line. */
+export function machineText({ casky, runtime, cpu, cores, memory, kernel, fileSystem, pin }) {
+  const core = pin === undefined ? '' : `; on core ${pin} alone`
+  return `casky ${casky} on ${runtime}; ${cpu}, ${cores} cores, ${memory}; ${kernel}; ${fileSystem}${core}`
+}
+
 export function printReport(about, results) {
-  const { casky, runtime, cpu, cores, memory, kernel, fileSystem, directory, loadBefore, keys, runs } = about
-  console.log(`casky ${casky} on ${runtime}; ${cpu}, ${cores} cores, ${memory}; ${kernel}; ${fileSystem}`)
+  const { directory, loadBefore, keys, runs } = about
+  console.log(machineText(about))
   const how = runs === 1 ? 'one run' : `medians of ${runs} runs`
   console.log(`in ${directory}; load before: ${loadBefore.toFixed(1)} (other work makes every figure worse)`)
   console.log(
