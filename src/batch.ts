@@ -109,18 +109,22 @@ function bytesBound({ key, stored }: Prepared): number {
   return RECORD_HEADER_BYTES + RECORD_EXPIRY_BYTES + keyBytes + valueBytes
 }
 
-/** Appends the writes as one: all become visible together, and none where it throws. */
+/**
+ * Appends the writes as one: all become visible together, and none where it throws. `isNow`: whoever writes them waits on
+ * the thread for them.
+ */
 export function appendAll(
   kernels: Kernels,
   writer: Writer,
   keys: KeyCodec,
   values: ValueEncoder,
   writes: readonly Prepared[],
+  isNow: boolean,
 ): void {
   if (writes.length === 0) return
   const bound = writes.reduce((sum, write) => sum + bytesBound(write), 0)
   if (bound <= WRITE_BYTES) {
-    appendBuffered(kernels, writer, keys, values, writes, bound)
+    appendBuffered(kernels, writer, keys, values, writes, bound, isNow)
     return
   }
   const records = writes.map((write, i): RawRecord => {
@@ -142,7 +146,7 @@ export function appendAll(
   const exact = records.map(
     ({ key, value, expiresAtMs }, i): Prepared => ({ kind: writes[i].kind, key, stored: value, expiresAtMs }),
   )
-  appendBuffered(kernels, writer, keys, values, exact, bytes)
+  appendBuffered(kernels, writer, keys, values, exact, bytes, isNow)
 }
 
 function appendBuffered(
@@ -152,6 +156,7 @@ function appendBuffered(
   values: ValueEncoder,
   writes: readonly Prepared[],
   bound: number,
+  isNow: boolean,
 ): void {
   const begin = writer.reserve(bound)
   const keyBytes = new Uint16Array(writes.length)
@@ -169,7 +174,7 @@ function appendBuffered(
       throw writes.length > 1 ? located(i, cause) : cause
     }
   })
-  at = writer.settleSegment(begin, at - begin)
+  at = writer.settleSegment(begin, at - begin, isNow)
   for (let i = 0; i < writes.length; i++) {
     const { expiresAtMs } = writes[i]
     const prefixBytes =

@@ -135,7 +135,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
    */
   put(key: KeyIn<K>, value: ValueIn<V>, options?: PutOptions): Promise<void> {
     try {
-      this.#put(key, value, options)
+      this.#put(key, value, options, false)
       return this.#writing().writer.acknowledge()
     } catch (error) {
       return Promise.reject(error)
@@ -144,11 +144,11 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
 
   /** As `put`, as durable as `sync` asks on return. Throws what `put` rejects with. */
   putSync(key: KeyIn<K>, value: ValueIn<V>, options?: PutOptions): void {
-    this.#put(key, value, options)
+    this.#put(key, value, options, true)
     this.#writing().writer.commitNow()
   }
 
-  #put(givenKey: unknown, value: unknown, options: PutOptions | undefined): void {
+  #put(givenKey: unknown, value: unknown, options: PutOptions | undefined, isNow: boolean): void {
     const { writer } = this.#writing()
     const { host, kernels } = this.#rooms
     const expiresAtMs = options === undefined ? undefined : expiryOf(options, host.nowMs())
@@ -160,7 +160,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     const bound = RECORD_HEADER_BYTES + expiryBytes + (key.length + stored.length) * 3
     if (bound > WRITE_BYTES) {
       const write = { kind: KIND_PUT, key, stored, expiresAtMs }
-      appendAll(kernels, writer, this.#keys, this.#values, [write])
+      appendAll(kernels, writer, this.#keys, this.#values, [write], isNow)
       return
     }
     let at = writer.reserve(bound)
@@ -168,7 +168,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     const keyBytes = this.#keys.write(kernels, key, keyAt)
     const valueBytes = this.#values.write(kernels, stored, keyAt + keyBytes)
     const bytes = RECORD_HEADER_BYTES + expiryBytes + keyBytes + valueBytes
-    at = writer.settleSegment(at, bytes)
+    at = writer.settleSegment(at, bytes, isNow)
     const kind = expiresAtMs === undefined ? KIND_PUT : KIND_PUT | FLAG_EXPIRES
     writer.append(at, kind, keyBytes, valueBytes, expiresAtMs)
   }
@@ -179,7 +179,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
    */
   delete(key: KeyIn<K>): Promise<boolean> {
     try {
-      const wasThere = this.#delete(key)
+      const wasThere = this.#delete(key, false)
       return this.#writing()
         .writer.acknowledge()
         .then(() => wasThere)
@@ -190,12 +190,12 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
 
   /** As `delete`, as durable as `sync` asks on return. */
   deleteSync(key: KeyIn<K>): boolean {
-    const wasThere = this.#delete(key)
+    const wasThere = this.#delete(key, true)
     this.#writing().writer.commitNow()
     return wasThere
   }
 
-  #delete(key: unknown): boolean {
+  #delete(key: unknown, isNow: boolean): boolean {
     const { writer } = this.#writing()
     const { kernels, lookup } = this.#rooms
     const keyBytes = this.#keys.write(kernels, key, KEY_AT)
@@ -205,7 +205,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     const bytes = RECORD_HEADER_BYTES + keyBytes
     let at = writer.reserve(bytes)
     kernels.bytes.copyWithin(at + RECORD_HEADER_BYTES, KEY_AT, KEY_AT + keyBytes)
-    at = writer.settleSegment(at, bytes)
+    at = writer.settleSegment(at, bytes, isNow)
     writer.append(at, KIND_DELETE, keyBytes, 0, undefined)
     return true
   }
@@ -216,7 +216,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
    */
   batch(operations: readonly BatchOperation<K, V>[]): Promise<void> {
     try {
-      this.#batch(operations)
+      this.#batch(operations, false)
       return this.#writing().writer.acknowledge()
     } catch (error) {
       return Promise.reject(error)
@@ -225,16 +225,16 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
 
   /** As `batch`, as durable as `sync` asks on return. */
   batchSync(operations: readonly BatchOperation<K, V>[]): void {
-    this.#batch(operations)
+    this.#batch(operations, true)
     this.#writing().writer.commitNow()
   }
 
-  #batch(operations: unknown): void {
+  #batch(operations: unknown, isNow: boolean): void {
     const { writer } = this.#writing()
     const { host, kernels } = this.#rooms
     const writes = prepareBatch(operations, this.#keys, this.#values, host.nowMs())
     this.#writing() // As in #put.
-    appendAll(kernels, writer, this.#keys, this.#values, writes)
+    appendAll(kernels, writer, this.#keys, this.#values, writes, isNow)
   }
 
   /** Resolves once everything written so far is on disk, whatever `sync` says. */

@@ -75,6 +75,8 @@ export class Publisher {
   reserveSegmentId(): number {
     const id = this.freeSegmentId
     this.rooms.manifest.nextSegmentId++
+    // One that is being written counts it as free: after a crash nobody could tell what a file of that name is.
+    this.begun++
     return id
   }
 

@@ -83,14 +83,17 @@ export class Writer {
     return WRITE_AT + this.usedBytes
   }
 
-  /** The records that stand at `at`, `bytes` in all, will be appended: begins another segment if they need one. */
-  settleSegment(at: number, bytes: number): number {
+  /**
+   * The records that stand at `at`, `bytes` in all, will be appended: begins another segment if they need one; off the
+   * thread, unless whoever writes them waits for it on the thread anyway.
+   */
+  settleSegment(at: number, bytes: number, isNow: boolean): number {
     const { kernels, log } = this.rooms
     // What waits for the end of a segment begins the next.
     const writtenBytes = log.isReady ? log.writtenBytes : SEGMENT_HEADER_BYTES
     if (!log.needsRotation(writtenBytes + this.usedBytes, bytes)) return at
     this.commit()
-    if (log.isHeldUp) this.rotate()
+    if (isNow || log.isHeldUp) this.rotate()
     else log.rotateLater(this.groupSequence, this.turning)
     kernels.bytes.copyWithin(WRITE_AT, at, at + bytes)
     return WRITE_AT

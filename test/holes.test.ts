@@ -188,6 +188,8 @@ describe('a failed sync', () => {
       path,
       { sync: 'never' },
     )
+    // The begin of a segment has syncs of its own.
+    db.putSync('begun', '1')
     await db.put('kept', '2')
     expect(await failure(() => db.flush())).toMatchObject({ code: 'CASKY_POISONED' })
     await failure(() => db.close())

@@ -191,6 +191,8 @@ describe('group commit', () => {
     'whoever waits for each write lets others run, also where no sync is waited for: %s',
     async (_, writes, bytes) => {
       using db = openSync(freshStore(), { sync: 'never' })
+      // The begin of a segment is waited for.
+      db.putSync('begun', '')
       let turns = 0
       let isOver = false
       const turn = (): void => {

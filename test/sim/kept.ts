@@ -18,4 +18,52 @@ export interface FaultPlace {
   draws: number
 }
 
-export const KEPT: Kept[] = []
+export const KEPT: Kept[] = [
+  {
+    name: 'a merge begins while the manifest is written, which counts the id of its output as free',
+    crashesPerCall: 12,
+    trace: {
+      seed: 140,
+      settings: {
+        sync: 'always',
+        maxSegmentBytes: 4096,
+        cacheBytes: 65536,
+        merge: {
+          triggerDeadRatio: 0.2,
+          triggerSmallSegments: 1000,
+          deadRatio: 0.3,
+          smallBytes: 0,
+          maxBytesPerSecond: 0,
+        },
+      },
+      steps: [
+        { do: 'put', key: 'k0', bytes: 800, now: true },
+        { do: 'put', key: 'k1', bytes: 150, now: true },
+        { do: 'put', key: 'k0', bytes: 400, now: true },
+        { do: 'cut', seed: 696466505 },
+        { do: 'delete', key: 'k1', now: true },
+        { do: 'endSync' },
+        {
+          do: 'batch',
+          changes: [
+            { key: 'k3', bytes: 400 },
+            { key: 'k0', bytes: 800 },
+            { key: 'k0', bytes: 60 },
+          ],
+        },
+        { do: 'backup', since: 'first' },
+        { do: 'put', key: 'k0', bytes: 400, ttlMs: 200, now: true },
+        {
+          do: 'batch',
+          changes: [
+            { key: 'k1', bytes: 400 },
+            { key: 'k5', bytes: 1600 },
+            { key: 'k0', bytes: 150 },
+            { key: 'k1', bytes: 0 },
+            { key: 'k0' },
+          ],
+        },
+      ],
+    },
+  },
+]

@@ -72,6 +72,6 @@ test('docs/DURABILITY.md says what each rule means, and knows no other', () => {
 
 test.each(KEPT.map((kept) => [kept.name, kept] as const))('kept: %s', async (_name, kept) => {
   const job: Job = { firstSeed: 0, stride: 1, seeds: 1, untilMs: Number.POSITIVE_INFINITY, kept }
-  const { failures } = await drive([{ bundle: bundleOf('small'), job }])
+  const { failures } = await drive(ROOMS.map((rooms) => ({ bundle: bundleOf(rooms), job })))
   expect(failures.map(describeFailure)).toEqual([])
 })
