@@ -206,7 +206,8 @@ describe('damage', () => {
         else expect([undefined, 'damaged']).toContain(found.entries.get(key))
       }
     }
-  })
+    // Thousands of openings.
+  }, 180_000)
 
   test('OnceSealedEvenTheLastRecordsDamageIsDamage', () => {
     const path = freshStore()
