@@ -24,4 +24,4 @@ test('every bit, cut, piece, file and length of a small store is under rule D6',
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
-}, 120_000)
+}, 240_000)

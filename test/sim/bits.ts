@@ -119,7 +119,7 @@ function pieces(name: string, bytes: number): Hurt[] {
 }
 
 /** One byte of so many. */
-const WRITTEN_OF_CHECKPOINT = 8
+const WRITTEN_OF_CHECKPOINT = 24
 
 interface Harm {
   hurt: Hurt
