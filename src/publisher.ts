@@ -193,9 +193,7 @@ export class Publisher {
         discardNext(host, catalog.directory)
         throw this.noted(error)
       }
-      // An id that was reserved meanwhile stays so.
-      const nextSegmentId = Math.max(next.nextSegmentId, manifest.nextSegmentId)
-      Object.assign(manifest, next, { nextSegmentId })
+      Object.assign(manifest, next)
       break
     }
     onRenamed()

@@ -74,8 +74,8 @@ export const MUTANTS: Mutant[] = [
   ]),
   mutant('an id that was reserved while a manifest was written is given again', 'merge', [
     'src/publisher.ts',
-    'Object.assign(manifest, next, { nextSegmentId })',
-    'Object.assign(manifest, next)',
+    '    this.begun++\n    return id',
+    '    return id',
   ]),
   mutant('closing does not wait for the syncs of a segment that has ended', 'fault', [
     'src/writer.ts',
