@@ -47,11 +47,6 @@ export const MUTANTS_OF_COPIES: Mutant[] = [
     'if ((kind & ROW_VALUE_DAMAGED) !== 0) return false',
     '',
   ]),
-  cached('what an unfit hint has handed on is not read again', 'bits', [
-    'src/recovery.ts',
-    'const rest = hint === undefined ? from : undefined',
-    'const rest = from',
-  ]),
   cached('a segment whose hint was unfit gets no other', 'bits', [
     'src/recovery.ts',
     'const hasHint = present.hints.has(id) && hintReason === undefined',
