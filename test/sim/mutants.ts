@@ -296,11 +296,14 @@ export const MUTANTS: Mutant[] = [
       '    host.syncDirectory(directory)\n  } catch (cause) {\n    if (Date.now() > 0) return',
     ]),
   ),
-  mutant('a rename that was done and said to have failed is believed not to be done', 'fault', [
-    'src/manifest.ts',
-    'if (isStillThere(host, next)) throw ioError',
-    'throw ioError',
-  ]),
+  rare(
+    50,
+    mutant('a rename that was done and said to have failed is believed not to be done', 'fault', [
+      'src/manifest.ts',
+      'if (isStillThere(host, next)) throw ioError',
+      'throw ioError',
+    ]),
+  ),
   rare(
     8,
     mutant('a merge drops deletes while older segments stay', 'merge', [
