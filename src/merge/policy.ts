@@ -19,7 +19,7 @@ export interface MergePolicy {
   deadRatio?: number
   /** Or so many bytes. Default 32 MiB. */
   deadBytes?: number
-  /** Segments smaller than this are small: they take part too. In bytes; default 8 MiB. */
+  /** Segments smaller than this are small: they take part too. In bytes; default 8 MiB. At most a quarter of `maxSegmentBytes` counts. */
   smallBytes?: number
   /** The hours of the day, in local time, in which a merge may begin by itself: from the first up to the second. Default [0, 24]. */
   windowHours?: readonly [number, number]
