@@ -60,9 +60,9 @@ export interface Stats {
   liveBytes: number
   deadBytes: number
   keydir: {
-    /** Memory that the index takes, keys included. */
+    /** Memory that the index takes, keys included; soon after opening, of what has come in by then. */
     bytes: number
-    /** Bytes a key, the key's own included; 0 where there is none. */
+    /** Bytes a key that is in memory, the key's own included; 0 where there is none. */
     bytesPerKey: number
   }
   cache: {
@@ -100,6 +100,7 @@ export function statsOf(rooms: Rooms, entries: number): Stats {
   const total = (pick: (segment: SegmentStats) => number): number =>
     segments.reduce((sum, each) => sum + pick(each), 0)
   const { keydir } = ledger
+  const { countInMemory } = keydir
   return {
     entries,
     expired: keydir.count - keydir.liveCount(rooms.host.nowMs()),
@@ -111,7 +112,7 @@ export function statsOf(rooms: Rooms, entries: number): Stats {
     deadBytes: total((segment) => segment.deadBytes),
     keydir: {
       bytes: keydir.memoryBytes,
-      bytesPerKey: keydir.count === 0 ? 0 : keydir.memoryBytes / keydir.count,
+      bytesPerKey: countInMemory === 0 ? 0 : keydir.memoryBytes / countInMemory,
     },
     cache: { bytes: cache.bytes, hits: cache.hits, misses: cache.misses },
     writes: writesOf(writing),

@@ -72,9 +72,17 @@ describe('an index that comes in later', () => {
     expect(checkpoint.used).toBe(true)
     expect(bytesRead).toBeLessThan(readFileSync(file).length / 2)
     expect(opened.rooms.ledger.keydir.isFolded).toBe(true)
+    const { keydir } = opened.rooms.ledger
+    expect(keydir.countInMemory).toBe(0)
     expect(opened.db.get('key 1')).toBe('value 1')
     expect(opened.rooms.ledger.keydir.isFolded).toBe(true)
+    expect(keydir.countInMemory).toBeGreaterThan(0)
+    expect(keydir.countInMemory).toBeLessThan(model.size)
+    // Of those that are there: as many as all of them take, not less for what is still to come.
+    const bytesPerKey = opened.db.stats().keydir.bytesPerKey
     expectModel(opened, model)
+    expect(keydir.countInMemory).toBe(model.size)
+    expect(bytesPerKey).toBeGreaterThan(opened.db.stats().keydir.bytesPerKey / 2)
     expect(opened.rooms.ledger.keydir.isFolded).toBe(false)
     expect(opened.rooms.recovery.checkpoint.reason).toBeUndefined()
     opened.db.closeSync()

@@ -73,6 +73,16 @@ export class FoldedTables {
     return this.isIn[piece] === 0
   }
 
+  /** Entries of what is not in yet. */
+  get waitingCount(): number {
+    let count = 0
+    for (let piece = 0; piece < this.keydir.pieces; piece++) {
+      if (!this.isWaiting(piece)) continue
+      for (const table of this.keydir.pieceAt(piece).tables) count += table.count
+    }
+    return count
+  }
+
   /** Any piece that is not in yet, or -1. */
   nextPiece(): number {
     while (this.next < this.isIn.length && this.isIn[this.next] !== 0) this.next++

@@ -332,6 +332,11 @@ export class Keydir {
     this.expiring = 0
   }
 
+  /** Of the entries, those that are in memory; the others wait in a checkpoint until they are used. */
+  get countInMemory(): number {
+    return this.count - (this.folded?.waitingCount ?? 0)
+  }
+
   /** Bytes of memory held, the keys' own among them. */
   get memoryBytes(): number {
     return this.slotBytes + this.heap.memoryBytes + this.expiries.memoryBytes + TABLES * 8
