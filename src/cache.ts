@@ -1,6 +1,10 @@
 // The block cache: whole blocks of segments, in the kernels' memory, where records are verified and decoded in
-// place. Four-way sets, replaced by second chance. A block is cached only once all of it is written, and written
+// place. Eight-way sets, replaced by second chance. A block is cached only once all of it is written, and written
 // bytes never change, so nothing here is ever stale.
+//
+// Once a set is full, a block comes in the second time that it is missed: what is read once pushes nothing out, and
+// costs a read of one record instead of a block. It is the list of ghosts of 2Q (T. Johnson and D. Shasha, "2Q: A Low
+// Overhead High Performance Buffer Management Replacement Algorithm", VLDB 1994), as a table of so many places.
 import { CACHE_AT } from '../assembly/layout'
 
 export const CACHE_BLOCK_BYTES = 4096
@@ -11,6 +15,8 @@ const GRAINS_PER_WORD = 32
 const WORDS_PER_BLOCK = CACHE_BLOCK_BYTES / (GRAIN_BYTES * GRAINS_PER_WORD)
 const BLOCKS_PER_SEGMENT = 2 ** 20
 const NOTHING = -1
+/** For so many blocks that are cached there is one ghost, a block that was missed of late. */
+const WAYS_PER_GHOST = 4
 
 const grainOf = (address: number): number => Math.floor((address - CACHE_AT) / GRAIN_BYTES)
 const wordOf = (grain: number): number => Math.floor(grain / GRAINS_PER_WORD)
@@ -22,6 +28,8 @@ export class BlockCache {
   private readonly tags: Float64Array
   private readonly wasUsed: Uint8Array
   private readonly hand: Uint8Array
+  /** As `tags`, of blocks that were missed while their sets were full. */
+  private readonly ghosts: Float64Array
   /** A bit for each grain: the record that begins there was verified since its block was read. */
   private readonly verified: Uint32Array
   hits = 0
@@ -32,6 +40,7 @@ export class BlockCache {
     this.tags = new Float64Array(this.sets * WAYS).fill(NOTHING)
     this.wasUsed = new Uint8Array(this.sets * WAYS)
     this.hand = new Uint8Array(this.sets)
+    this.ghosts = new Float64Array(Math.ceil((this.sets * WAYS) / WAYS_PER_GHOST)).fill(NOTHING)
     this.verified = new Uint32Array(this.sets * WAYS * WORDS_PER_BLOCK)
   }
 
@@ -39,9 +48,13 @@ export class BlockCache {
     return this.sets > 0
   }
 
-  private firstOf(segment: number, block: number): number {
+  private mix(segment: number, block: number): number {
     const mixed = Math.imul(block ^ Math.imul(segment + 1, 0x9e37_79b1), 0x85eb_ca6b)
-    return (((mixed ^ (mixed >>> 15)) >>> 0) % this.sets) * WAYS
+    return (mixed ^ (mixed >>> 15)) >>> 0
+  }
+
+  private firstOf(segment: number, block: number): number {
+    return (this.mix(segment, block) % this.sets) * WAYS
   }
 
   /** The address of the block, or 0. */
@@ -68,6 +81,17 @@ export class BlockCache {
     const tag = segment * BLOCKS_PER_SEGMENT + block
     for (let way = first; way < first + WAYS; way++) if (tags[way] === tag) return way
     return -1
+  }
+
+  /** Whether a block that isn't here may come in: else it is to be read past the cache. */
+  admits(segment: number, block: number): boolean {
+    const first = this.firstOf(segment, block)
+    if (this.tags[first + this.hand[first / WAYS]] === NOTHING) return true
+    const tag = segment * BLOCKS_PER_SEGMENT + block
+    const ghost = this.mix(segment, block) % this.ghosts.length
+    if (this.ghosts[ghost] === tag) return true
+    this.ghosts[ghost] = tag
+    return false
   }
 
   /** The address to read the block to; `keep` must follow once it is there. What stood there is forgotten. */

@@ -109,12 +109,13 @@ export class Reader {
     const inBlock = place.offset - block * CACHE_BLOCK_BYTES
     const fitsBlock = inBlock + place.recordBytes <= CACHE_BLOCK_BYTES
     const isWhole = (block + 1) * CACHE_BLOCK_BYTES <= segment.bytes
-    if (!cache.isEnabled || !fitsBlock || !isWhole) {
+    const isCacheable = cache.isEnabled && fitsBlock && isWhole
+    const cached = isCacheable ? cache.find(segment.slot, block) : 0
+    if (cached !== 0) return cached + inBlock
+    if (!isCacheable || !cache.admits(segment.slot, block)) {
       this.readAt(segment, READ_AT, place.recordBytes, place.offset)
       return READ_AT
     }
-    const cached = cache.find(segment.slot, block)
-    if (cached !== 0) return cached + inBlock
     const address = cache.make(segment.slot, block)
     this.readAt(segment, address, CACHE_BLOCK_BYTES, block * CACHE_BLOCK_BYTES)
     cache.keep(segment.slot, block, address)

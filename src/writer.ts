@@ -158,8 +158,9 @@ export class Writer {
     }
     const { group } = this
     this.group = new Group()
+    this.written(group, records.length)
     this.take(group, () => this.takeRaw(records, offsets))
-    this.written(group, records.length, bytes)
+    this.told(group, bytes)
   }
 
   private takeRaw(records: readonly RawRecord[], offsets: Float64Array): void {
@@ -208,21 +209,24 @@ export class Writer {
       log.startLater(this.groupSequence, this.turning)
       return
     }
-    this.tryCommit()
+    this.tryCommit(true)
     this.startSync()
   }
 
   /** As `commit`, for those who don't answer for the group: its own promise carries the error. */
-  tryCommit(): void {
+  tryCommit(startsSync = false): void {
     try {
-      this.commit()
+      this.commit(startsSync)
     } catch {
       // Where it failed the group is gone.
     }
   }
 
-  /** Takes the filling group to the segment. Where that fails it throws, and the group is gone without a trace. */
-  commit(): void {
+  /**
+   * Takes the filling group to the segment. Where that fails it throws, and the group is gone without a trace. With
+   * `startsSync` the disk is at work while the keydir takes the group in.
+   */
+  commit(startsSync = false): void {
     const { kernels, ledger, log } = this.rooms
     const { memtable } = this
     if (this.usedBytes === 0) return
@@ -240,13 +244,14 @@ export class Writer {
     const { group, usedBytes } = this
     this.group = new Group()
     this.usedBytes = 0
-    const records = memtable.count
+    this.written(group, memtable.count)
+    if (startsSync) this.startSync()
     try {
       this.take(group, () => ledger.takeGroup(kernels, memtable, log.written.slot, offset))
     } finally {
       memtable.clear()
     }
-    this.written(group, records, usedBytes)
+    this.told(group, usedBytes)
   }
 
   /** Moves a written group to the keydir. Should that fail half-way (no memory), memory and log have come apart. */
@@ -275,7 +280,7 @@ export class Writer {
   }
 
   /** The group is in the operating system's hands. */
-  private written(group: Group, records: number, bytes: number): void {
+  private written(group: Group, records: number): void {
     const { log, sync } = this.rooms
     log.count(records)
     this.groupSequence = log.nextSequence
@@ -283,13 +288,15 @@ export class Writer {
     this.stats.records += records
     this.stats.largestGroupRecords = Math.max(this.stats.largestGroupRecords, records)
     this.stats.groupSizes[31 - Math.clz32(records)]++
-    if (sync === 'always') {
-      this.unsynced.push(group)
-    } else {
-      this.settleInTurn(group, bytes)
-      this.acknowledged(log.nextSequence - 1)
-    }
+    if (sync === 'always') this.unsynced.push(group)
     this.heartbeat.start()
+  }
+
+  /** The keydir has it too: that is all where no sync is asked for. */
+  private told(group: Group, bytes: number): void {
+    if (this.rooms.sync === 'always') return
+    this.settleInTurn(group, bytes)
+    this.acknowledged(this.rooms.log.nextSequence - 1)
   }
 
   /**

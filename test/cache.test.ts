@@ -21,6 +21,42 @@ test('keeps what it was given, at addresses of its own, and forgets in favour of
   expect(cache.find(3, 199)).toBe(0)
 })
 
+test('once it is full, a block comes in the second time that it is missed', () => {
+  const cache = new BlockCache(8 * CACHE_BLOCK_BYTES)
+  for (let block = 0; block < 8; block++) {
+    expect(cache.admits(1, block)).toBe(true)
+    cache.keep(1, block, cache.make(1, block))
+  }
+  for (let block = 100; block < 200; block++) expect(cache.admits(1, block)).toBe(false)
+  for (let block = 0; block < 8; block++) expect(cache.find(1, block)).not.toBe(0)
+  expect(cache.admits(1, 199)).toBe(true)
+  // It was forgotten in favour of what was missed since.
+  expect(cache.admits(1, 100)).toBe(false)
+})
+
+test('what is read once does not push out what is read often, and one record of it is read', () => {
+  const bytesRead: number[] = []
+  const ground = groundWith({
+    read: (file, into, at, bytes, position) => {
+      bytesRead.push(bytes)
+      return nodeHost.read(file, into, at, bytes, position)
+    },
+  })
+  const db = openSyncWith(ground, freshStore(), { sync: 'never', cacheBytes: 32 * CACHE_BLOCK_BYTES })
+  // A record a block, with its neighbours.
+  const value = 'v'.repeat(1000)
+  for (let i = 0; i < 1000; i++) db.putSync(`k${i}`, value)
+  const often = [0, 40, 80, 120]
+  for (const i of often) for (let round = 0; round < 3; round++) expect(db.get(`k${i}`)).toBe(value)
+  for (let i = 0; i < 1000; i += 10) db.get(`k${i}`)
+  bytesRead.length = 0
+  for (const i of often) expect(db.get(`k${i}`)).toBe(value)
+  expect(bytesRead).toEqual([])
+  for (let i = 0; i < 5; i++) expect(db.get(`k${905 + 10 * i}`)).toBe(value)
+  expect(Math.max(...bytesRead)).toBeLessThan(CACHE_BLOCK_BYTES)
+  db.closeSync()
+})
+
 test('a block that was made and not kept is not found', () => {
   const cache = new BlockCache(16 * CACHE_BLOCK_BYTES)
   const address = cache.make(1, 1)
