@@ -52,6 +52,7 @@ export abstract class Reading<K extends KeyEncoding, V extends ValueEncoding> {
   #source!: () => Source
   #keys!: KeyCodec
   #values!: ValueEncoder
+  #batch: KeyBatch | undefined
 
   static {
     begin = (reading, source, keys, values) => {
@@ -76,9 +77,12 @@ export abstract class Reading<K extends KeyEncoding, V extends ValueEncoding> {
   getMany(keys: readonly KeyIn<K>[]): (ValueOut<V> | undefined)[] {
     if (Array.isArray(keys)) {
       const { turn } = this.#source()
+      // First all of them, since a key may be an object of the caller's, which calls back.
+      const checked: (string | Uint8Array)[] = []
+      for (let i = 0; i < keys.length; i++) checked.push(this.#keys.check(keys[i]))
       for (;;) {
         const before = turn?.()
-        const values = this.#getAll([...keys])
+        const values = this.#getAll(checked)
         // What was refreshed half-way is not of one moment.
         if (turn?.() === before) return values
       }
@@ -88,16 +92,18 @@ export abstract class Reading<K extends KeyEncoding, V extends ValueEncoding> {
     })
   }
 
-  #getAll(keys: readonly KeyIn<K>[]): (ValueOut<V> | undefined)[] {
+  #getAll(keys: readonly (string | Uint8Array)[]): (ValueOut<V> | undefined)[] {
     const { kernels, lookup } = this.#source()
     // A codec of the caller's may call back, and look for other keys in between.
     if (lookup.readMany === undefined || this.#values.isForeign || keys.length === 1)
-      return keys.map((key) => this.get(key))
+      return keys.map((key) => this.get(key as KeyIn<K>))
     const values: (ValueOut<V> | undefined)[] = []
     const take = (ref: ValueRef | undefined): void => {
       values.push(ref === undefined ? undefined : (this.#values.read(kernels, ref) as ValueOut<V>))
     }
-    const batch = new KeyBatch()
+    this.#batch ??= new KeyBatch()
+    const batch = this.#batch
+    batch.clear()
     for (const key of keys) {
       const keyBytes = this.#keys.write(kernels, key, KEY_AT)
       if (batch.add(kernels, KEY_AT, keyBytes)) continue

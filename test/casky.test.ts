@@ -81,6 +81,22 @@ describe('put, get, delete', () => {
     expect(db.getMany([])).toEqual([])
   })
 
+  test('getMany is not disturbed by a key that calls back', () => {
+    const db = openSync(freshStore(), { sync: 'never' })
+    for (const key of ['a', 'b', 'c']) db.putSync(key, `value of ${key}`)
+    const inner: unknown[] = []
+    const key = new (class extends Uint8Array {})([99])
+    Object.defineProperty(key, Symbol.toStringTag, {
+      get() {
+        inner.push(db.getMany(['c', 'b']))
+        return 'Uint8Array'
+      },
+    })
+    expect(db.getMany(['a', 'b', key])).toEqual(['value of a', 'value of b', 'value of c'])
+    expect(inner[0]).toEqual(['value of c', 'value of b'])
+    db.closeSync()
+  })
+
   test('getMany finds what get finds, of more keys than it looks at together', async () => {
     const clock = { nowMs: 1_700_000_000_000 }
     const options = { sync: 'never', cacheBytes: 0x10_0000 } as const

@@ -214,8 +214,9 @@ export class Keydir {
 
   /** Where the records of those entries lie that have not expired by `nowMs`; `visit` must not change the keydir. */
   forEachPlace(nowMs: number, visit: (segment: number, offset: number, isDamaged: boolean) => void): void {
-    const place = emptyPlace()
-    for (let index = 0; index < TABLES; index++) this.tableAt(index)?.forEachPlace(nowMs, place, visit)
+    this.forEach(({ segment, offset, isDamaged, expiresAtMs }) => {
+      if (expiresAtMs === undefined || expiresAtMs > nowMs) visit(segment, offset, isDamaged)
+    })
   }
 
   /** Shows each entry's place to `change`, which may set its segment and its offset, and then says true. */

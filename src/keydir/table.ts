@@ -25,6 +25,7 @@ export class Table {
   isKeyed = false
   /** A search has cost too much: it is to be hashed by key before the next. */
   isStrained = false
+  private touched = 0
 
   /** With room for so many entries. */
   constructor(
@@ -228,12 +229,13 @@ export class Table {
   }
 
   /** Brings in the lines of all entries, so that their cache misses overlap. */
-  touchAll(): number {
+  touchAll(): void {
     const { slots, heap } = this
-    let touched = 0
+    let { touched } = this
     for (let slot = 1; slot < slots.length; slot += SLOT_WORDS)
       if (slots[slot] !== 0) touched ^= heap.touch(slots[slot])
-    return touched
+    // Kept, or the compiler might leave the reads out.
+    this.touched = touched
   }
 
   /** Calls `visit` for each entry, in no order; `place` is used for all of them. */
@@ -245,24 +247,6 @@ export class Table {
       if (entry === 0) continue
       heap.read(entry, slots[slot] & 0xff, place)
       visit(place, heap.bytes(entry), heap.keyAt(entry), heap.keyBytes(entry))
-    }
-  }
-
-  /** Calls `visit` with where the record of each entry lies that has not expired by `nowMs`; `place` is used for all. */
-  forEachPlace(
-    nowMs: number,
-    place: Place,
-    visit: (segment: number, offset: number, isDamaged: boolean) => void,
-  ): void {
-    const { slots, heap } = this
-    this.touchAll()
-    for (let slot = 0; slot < slots.length; slot += SLOT_WORDS) {
-      const entry = slots[slot + 1]
-      if (entry === 0) continue
-      heap.read(entry, slots[slot] & 0xff, place)
-      const { expiresAtMs } = place
-      if (expiresAtMs === undefined || expiresAtMs > nowMs)
-        visit(place.segment, place.offset, place.isDamaged)
     }
   }
 
