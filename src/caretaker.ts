@@ -94,7 +94,7 @@ export class Caretaker {
 
   private async tidy(): Promise<void> {
     this.isDue = false
-    await this.bringIn()
+    await this.allIn()
     const { catalog } = this.rooms
     const ended = catalog.segments.filter((segment) => segment.state !== 'active' && !this.seen.has(segment))
     for (const segment of ended) {
@@ -106,8 +106,8 @@ export class Caretaker {
     if (this.uncheckpointedBytes() >= this.checkpointAfterBytes()) await this.checkpoint()
   }
 
-  /** What opening has left in the checkpoint: so its file is let go, and no read has to wait for it. */
-  private async bringIn(): Promise<void> {
+  /** Has the index come in that opening has left in the checkpoint: so its file is let go, and no read has to wait. */
+  async allIn(): Promise<void> {
     const { keydir } = this.rooms.ledger
     const pace = this.rooms.pace(0)
     while (keydir.isFolded && !this.jobs.isStopped) {

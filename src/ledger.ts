@@ -4,7 +4,15 @@ import { GrowableBytes, GrowableWords } from './bytes'
 import type { Catalog } from './catalog'
 import type { Kernels } from './kernels'
 import type { KeyOrder } from './key-order'
-import { emptyPlace, Keydir, type Place, TABLES } from './keydir/keydir'
+import {
+  CHANGE_MOVE,
+  CHANGE_PUT,
+  CHANGE_REMOVE,
+  emptyPlace,
+  Keydir,
+  type Place,
+  TABLES,
+} from './keydir/keydir'
 import type { Memtable } from './memtable'
 import type { Overlay } from './overlay'
 import type { RawRecord } from './oversize'
@@ -30,6 +38,9 @@ export class Ledger {
     private readonly catalog: Catalog,
   ) {
     this.keydir = new Keydir(kernels.keyedHash)
+    this.keydir.onApplied = (segment, liveBytes) => {
+      this.catalog.at(segment).liveBytes += liveBytes
+    }
   }
 
   touch(hashLow: number, hashHigh: number): void {
@@ -61,6 +72,52 @@ export class Ledger {
         catalog.at(place.segment).liveBytes += place.recordBytes
       })
     }
+  }
+
+  /** The log as it is read while the store opens: what it says of tables that wait in a checkpoint waits for them. */
+  readonly opening = {
+    touch: (hashLow: number, hashHigh: number): void => {
+      this.touched ^= this.keydir.touchIfIn(hashLow, hashHigh)
+    },
+
+    put: (
+      low: number,
+      high: number,
+      source: Uint8Array,
+      at: number,
+      keyBytes: number,
+      place: Place,
+    ): void => {
+      if (!this.keydir.defer(CHANGE_PUT, low, high, source, at, keyBytes, place))
+        this.put(low, high, source, at, keyBytes, place)
+    },
+
+    remove: (
+      low: number,
+      high: number,
+      source: Uint8Array,
+      at: number,
+      keyBytes: number,
+      place: Place,
+    ): void => {
+      if (this.keydir.defer(CHANGE_REMOVE, low, high, source, at, keyBytes, place))
+        this.bury(place.segment, keyBytes)
+      else this.remove(low, high, source, at, keyBytes, place)
+    },
+
+    /** As `Ledger.move`. */
+    move: (
+      low: number,
+      high: number,
+      source: Uint8Array,
+      at: number,
+      keyBytes: number,
+      from: Pick<Place, 'segment' | 'offset'>,
+      to: Pick<Place, 'segment' | 'offset'>,
+    ): void => {
+      if (!this.keydir.defer(CHANGE_MOVE, low, high, source, at, keyBytes, from, to))
+        this.move(low, high, source, at, keyBytes, from, to)
+    },
   }
 
   /** From now on the overlay is told; it is let go as often as it was held. */
@@ -99,14 +156,18 @@ export class Ledger {
     keyBytes: number,
     place?: Pick<Place, 'segment'>,
   ): boolean {
-    // Of what has expired a merge keeps a delete.
-    if (place !== undefined) this.catalog.at(place.segment).tombstoneBytes += recordBytes(keyBytes, 0, false)
+    if (place !== undefined) this.bury(place.segment, keyBytes)
     const wasThere = this.keydir.remove(hashLow, hashHigh, source, at, keyBytes)
     if (wasThere) {
       if (this.overlays.size > 0) this.note(hashLow, hashHigh, source, at, keyBytes, true)
       this.retire()
     }
     return wasThere
+  }
+
+  /** Of what has expired a merge keeps a delete. */
+  private bury(segment: number, keyBytes: number): void {
+    this.catalog.at(segment).tombstoneBytes += recordBytes(keyBytes, 0, false)
   }
 
   /** Points the key to where its record was copied, if that is still its newest. */

@@ -317,6 +317,7 @@ function* openRooms(
       publisher,
       maxSegmentBytes,
       certify: () => writer.certify(),
+      allIn: () => caretaker.allIn(),
       endSegment: () => writer.endSegment(),
       onMerged: () => caretaker.consider(),
       examine: (segment: Segment) =>
@@ -327,8 +328,9 @@ function* openRooms(
       merger.consider()
       caretaker.consider()
     }
-    merger.consider()
+    // First what opening has left to do.
     caretaker.consider()
+    merger.consider()
     const writing = { lock, log, writer, jobs, merger, caretaker }
     const lastSequence = (): number => log.nextSequence - 1
     return { ...rooms, reader, lookup, manifest, recovery, writing, snapshots: new Set(), lastSequence }

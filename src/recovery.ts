@@ -244,7 +244,7 @@ class Recovery {
     segment: Segment,
     entry: ManifestEntry,
     from: ReadFrom | undefined,
-    sink: Sink = this.rooms.ledger,
+    sink: Sink = this.rooms.ledger.opening,
   ): Generator<OpenProgress, void> {
     const { host, catalog, health } = this.rooms
     const nowMs = host.nowMs()

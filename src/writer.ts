@@ -160,7 +160,7 @@ export class Writer {
     this.group = new Group()
     this.written(group, records.length)
     this.take(group, () => this.takeRaw(records, offsets))
-    this.told(group, bytes)
+    this.settleUnsynced(group, bytes)
   }
 
   private takeRaw(records: readonly RawRecord[], offsets: Float64Array): void {
@@ -251,7 +251,7 @@ export class Writer {
     } finally {
       memtable.clear()
     }
-    this.told(group, usedBytes)
+    this.settleUnsynced(group, usedBytes)
   }
 
   /** Moves a written group to the keydir. Should that fail half-way (no memory), memory and log have come apart. */
@@ -292,18 +292,12 @@ export class Writer {
     this.heartbeat.start()
   }
 
-  /** The keydir has it too: that is all where no sync is asked for. */
-  private told(group: Group, bytes: number): void {
-    if (this.rooms.sync === 'always') return
-    this.settleInTurn(group, bytes)
-    this.acknowledged(this.rooms.log.nextSequence - 1)
-  }
-
   /**
-   * Nothing is waited for, so whoever writes on as soon as he is told would never let the event loop turn: every now and
-   * then he is told once it has.
+   * The keydir has the group too: that is all where no sync is asked for. Whoever writes on as soon as he is told would
+   * never let the event loop turn: every now and then he is told once it has.
    */
-  private settleInTurn(group: Group, bytes: number): void {
+  private settleUnsynced(group: Group, bytes: number): void {
+    if (this.rooms.sync === 'always') return
     if (this.unturnedBytes === 0) {
       this.rooms.host.soon(() => {
         this.unturnedBytes = 0
@@ -313,6 +307,7 @@ export class Writer {
     this.unturnedBytes += Math.max(GROUP_BYTES, bytes)
     if (this.unturnedBytes < UNTURNED_BYTES_MAX) group.settle(undefined)
     else this.waiting.push(group)
+    this.acknowledged(this.rooms.log.nextSequence - 1)
   }
 
   private startSync(): void {

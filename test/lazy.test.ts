@@ -64,6 +64,142 @@ function liveBytesOf({ rooms }: Pick<Opened, 'rooms'>): number[] {
   return rooms.catalog.segments.map(({ liveBytes }) => liveBytes)
 }
 
+/** As `liveBytesOf`, with what deletes take. */
+function countsOf({ rooms }: Pick<Opened, 'rooms'>): [number, number][] {
+  return rooms.catalog.segments.map(({ liveBytes, tombstoneBytes }) => [liveBytes, tombstoneBytes])
+}
+
+/** What an open that reads all of the log counts, once it has secured the log's end as the other does. */
+function whole(path: string): [number, number][] {
+  const copy = killedCopy(path)
+  forgetCaches(copy)
+  const opened = openRooms(copy)
+  const counts = countsOf(opened)
+  opened.db.closeSync()
+  return counts
+}
+
+/** A store that was killed with changes of all kinds behind its checkpoint. */
+function behind(seed: number): { killed: string; model: Map<string, string> } {
+  const { path, model } = store()
+  const random = randomFrom(seed)
+  const opened = openRooms(path, { sync: 'never', merge: false, maxSegmentBytes: 0x4_0000 })
+  const { db } = opened
+  const key = (): string => `key ${Math.floor(random() * KEYS)}`
+  const put = (name: string, value: string): void => {
+    db.putSync(name, value, random() < 0.2 ? { expiresAtMs: FUTURE_MS } : undefined)
+    model.set(name, value)
+  }
+  for (let i = 0; i < 3000; i++) {
+    const what = random()
+    if (what < 0.2) {
+      const name = key()
+      db.deleteSync(name)
+      model.delete(name)
+    } else if (what < 0.3) {
+      const name = key()
+      // Expired when the store is opened again.
+      db.putSync(name, 'short', { expiresAtMs: Date.now() + 1 })
+      model.delete(name)
+    } else if (what < 0.4) {
+      const names = [key(), key()]
+      db.batchSync([
+        { type: 'put', key: names[0], value: `in a batch ${i}` },
+        { type: 'del', key: names[1] },
+      ])
+      model.set(names[0], `in a batch ${i}`)
+      model.delete(names[1])
+    } else put(random() < 0.1 ? `new key ${i}` : key(), `behind ${i}`)
+  }
+  commit(opened)
+  const killed = killedCopy(path)
+  db.closeSync()
+  return { killed, model }
+}
+
+describe('changes behind a checkpoint', () => {
+  test('wait for the tables that they belong to', () => {
+    for (let seed = 1; seed <= 3; seed++) {
+      const { killed, model } = behind(seed)
+      const expected = whole(killed)
+      const opened = openRooms(killed)
+      const { keydir } = opened.rooms.ledger
+      expect(opened.rooms.recovery.checkpoint).toMatchObject({ used: true, reason: undefined })
+      expect(keydir.countInMemory).toBe(0)
+      const [[name, value]] = model
+      expect(opened.db.get(name)).toBe(value)
+      expect(keydir.countInMemory).toBeGreaterThan(0)
+      expect(keydir.countInMemory).toBeLessThan(model.size)
+      for (const [name, value] of model) expect(opened.db.get(name)).toBe(value)
+      expectModel(opened, model)
+      expect(countsOf(opened)).toEqual(expected)
+      opened.db.closeSync()
+      const again = openRooms(killed)
+      expectModel(again, model)
+      expect(countsOf(again)).toEqual(expected)
+      again.db.closeSync()
+    }
+  })
+
+  test('are there for whoever asks first', async () => {
+    const { killed, model } = behind(4)
+    const asks: ((opened: Opened) => unknown)[] = [
+      ({ db }) => expect(db.size).toBe(model.size),
+      ({ rooms }) => expect(rooms.ledger.keydir.liveCount(0)).toBe(model.size),
+      ({ db }) => expect(db.stats().liveBytes).toBe(whole(killed).reduce((sum, [live]) => sum + live, 0)),
+      ({ db }) => expect(new Map(db.entries())).toEqual(model),
+      ({ db }) => expect([...db.keys({ prefix: 'new' })].length).toBeGreaterThan(50),
+      ({ db }) => expect(db.getMany([...model.keys()])).toEqual([...model.values()]),
+      ({ db }) => db.expire(),
+      ({ db }) => db.merge(),
+      (opened) => checkpoint(opened),
+      async ({ db, rooms }) => {
+        const snapshot = db.snapshot()
+        for (const name of model.keys()) db.putSync(name, 'after')
+        expect(new Map(snapshot.entries())).toEqual(model)
+        expect(snapshot.size).toBe(model.size)
+        snapshot.release()
+        for (const [name, value] of model) db.putSync(name, value)
+        while (rooms.ledger.keydir.isFolded) await turn()
+      },
+      async ({ rooms }) => {
+        while (rooms.ledger.keydir.isFolded) await turn()
+      },
+    ]
+    for (const ask of asks) {
+      const path = killedCopy(killed)
+      const opened = openRooms(path, { sync: 'never', merge: false })
+      expect(opened.rooms.ledger.keydir.countInMemory).toBe(0)
+      await ask(opened)
+      expectModel(opened, model)
+      commit(opened)
+      const copy = killedCopy(path)
+      forgetCaches(copy)
+      const reader = openRooms(copy, { readOnly: true })
+      expect(countsOf(opened)).toEqual(countsOf(reader))
+      reader.db.closeSync()
+      await opened.db.close()
+      const again = openRooms(path)
+      expectModel(again, model)
+      again.db.closeSync()
+    }
+  })
+
+  test('are not taken for dead by the merge that runs by itself', async () => {
+    const { killed, model } = behind(5)
+    const merge = { triggerDeadRatio: 0.01, deadRatio: 0.01 }
+    const opened = openRooms(killed, { sync: 'never', maxSegmentBytes: 0x4_0000, merge })
+    const { stats } = opened.rooms.writing?.merger ?? {}
+    await expect.poll(() => stats?.isRunning === false && stats.count > 0, { timeout: 20_000 }).toBe(true)
+    expect(stats?.lastError).toBeUndefined()
+    expectModel(opened, model)
+    await opened.db.close()
+    const again = openRooms(killed)
+    expectModel(again, model)
+    again.db.closeSync()
+  })
+})
+
 describe('an index that comes in later', () => {
   test('is not read when the store is opened, and is all there', () => {
     const { path, file, model } = store()
@@ -253,18 +389,44 @@ describe('an index that turns out damaged', () => {
     }
   })
 
-  test('while what lies behind it is applied: then all of the log is read', () => {
-    const { path, file, model } = store()
-    const opened = openRooms(path, { sync: 'never', merge: false })
-    for (let i = 0; i < KEYS; i += 2) {
-      opened.db.putSync(`key ${i}`, 'behind')
-      model.set(`key ${i}`, 'behind')
+  test('with changes that wait for it: they are in the log as well', async () => {
+    for (const at of PLACES) {
+      const { killed, model } = behind(1)
+      damaged(join(killed, 'CHECKPOINT'), at)
+      const expected = whole(killed)
+      const again = openRooms(killed)
+      expect(again.rooms.recovery.checkpoint).toMatchObject({ used: true, reason: undefined })
+      expectModel(again, model)
+      expect(again.rooms.recovery.checkpoint.reason).toBe(MENDED)
+      // What has expired came back as an entry.
+      await again.db.expire()
+      expect(liveBytesOf(again)).toEqual(expected.map(([liveBytes]) => liveBytes))
+      again.db.closeSync()
+      const last = openRooms(killed)
+      expectModel(last, model)
+      last.db.closeSync()
     }
+  })
+
+  test('while more is applied to it than can wait: then all of the log is read', () => {
+    const { path, model } = store()
+    const opened = openRooms(path, { sync: 'never', merge: false })
+    // Long keys: what waits holds them.
+    const long = 'k'.repeat(60_000)
+    for (let i = 0; i < 1200; i++) {
+      opened.db.putSync(`${i}${long}`, '')
+      model.set(`${i}${long}`, '')
+    }
+    opened.db.putSync('key 1', 'behind')
+    model.set('key 1', 'behind')
     commit(opened)
     const killed = killedCopy(path)
     opened.db.closeSync()
+    const sound = openRooms(killedCopy(killed))
+    expect(sound.rooms.recovery.checkpoint).toMatchObject({ used: true, reason: undefined })
+    expectModel(sound, model)
+    sound.db.closeSync()
     damaged(join(killed, 'CHECKPOINT'), 5000)
-    expect(readFileSync(file).length).toBeGreaterThan(0)
     const again = openRooms(killed)
     expect(again.rooms.recovery.checkpoint).toMatchObject({ used: false, reason: 'it is damaged' })
     expectModel(again, model)

@@ -89,7 +89,10 @@ export class FoldedTables {
     return this.next < this.isIn.length ? this.next : -1
   }
 
-  /** Hands on each table of a piece, with its words; none of them, and false, where the piece is damaged. */
+  /**
+   * Hands on each table of a piece, with its words; none of them, and false, where the piece is damaged. It waits on until
+   * `pass` says that it is in.
+   */
   bringIn(number: number, keep: (image: TableImage, words: Uint32Array) => void): boolean {
     const folded = this.keydir.pieceAt(number)
     const bytes = this.source.read(folded)
@@ -103,7 +106,6 @@ export class FoldedTables {
     const { segments } = this.keydir
     if (!folded.tables.every((image, i) => isImageSound(words[i], image, segments))) return false
     for (const [i, image] of folded.tables.entries()) keep(image, words[i])
-    this.pass(number)
     return true
   }
 

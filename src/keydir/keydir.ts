@@ -1,6 +1,8 @@
 // The keydir: for each key, where its newest record lies. Off the heap, in thousands of sub-tables that grow one at
 // a time, so that no growth is long. It holds the keys' bytes: an answer is exact, and listing keys reads no disk.
 import { invariant } from '../errors'
+import { applyChanges, type Effects } from './apply'
+import { Backlog } from './backlog'
 import { Expiries } from './expiries'
 import { type FoldedKeydir, type FoldedPiece, FoldedTables, PieceDamaged, type PieceSource } from './folded'
 import { EntryHeap, emptyPlace, type Place, type Visit } from './heap'
@@ -8,6 +10,7 @@ import { exportTable, imageWords, importTable, type TableImage } from './image'
 import type { KeyedHash } from './strain'
 import { Table } from './table'
 
+export { CHANGE_MOVE, CHANGE_PUT, CHANGE_REMOVE } from './backlog'
 export type { FoldedKeydir, FoldedPiece, PieceSource } from './folded'
 export { PieceDamaged } from './folded'
 export type { Place, Visit } from './heap'
@@ -24,28 +27,38 @@ export class Keydir {
   private heap = new EntryHeap()
   /** Tables of a checkpoint that were not used yet. */
   private folded: FoldedTables | undefined
+  /** What is to be made of them when they come in. */
+  private backlog: Backlog | undefined
   private expiries = new Expiries()
   /** Of the entries, those that expire, or have expired. */
   private expiring = 0
   private slotBytes = 0
   /** While chunks of the heap are being emptied: the table whose turn is next. */
   private nextToMove = 0
-  /** Entries, those that have expired included. */
-  count = 0
+  private entries = 0
   /** Makes a keydir of what belongs into the tables of these indexes; where none is set, damaged ones throw. */
   makeAnew: (indexes: ReadonlySet<number>) => Keydir = () => {
     throw new PieceDamaged()
   }
   /** Tables were made anew. */
   onMended: () => void = () => {}
+  /** Changes that waited were applied: so many bytes more, or fewer, of the records in a segment count. */
+  onApplied: (segment: number, liveBytes: number) => void = () => {}
   /** The place that `find` found, or that `put` and `remove` took out of use. */
   readonly found: Place = emptyPlace()
 
   /** `keyedHash`: for tables whose keys meet too often. */
   constructor(private readonly keyedHash: KeyedHash) {}
 
+  /** Entries, those that have expired included. */
+  get count(): number {
+    this.settle()
+    return this.entries
+  }
+
   /** Whether there are entries that expire, or have. */
   get hasExpiring(): boolean {
+    this.settle()
     return this.expiring > 0
   }
 
@@ -62,19 +75,78 @@ export class Keydir {
   }
 
   private bringIn(piece: number): boolean {
-    const { folded } = this
+    const { folded, backlog } = this
+    if (folded === undefined) return true
     // Kept once all are whole: should there be no memory for one, the piece waits on, and nothing of it is there.
-    const made: { index: number; table: Table }[] = []
-    const isIn = folded?.bringIn(piece, ({ index, count, isKeyed }, words) => {
+    const made = new Map<number, Table>()
+    const isIn = folded.bringIn(piece, ({ index, count, isKeyed }, words) => {
       const table = new Table(this.heap, count)
       table.isKeyed = isKeyed
       table.isStrained = isKeyed
       importTable(words, table)
-      made.push({ index, table })
+      made.set(index, table)
     })
-    for (const { index, table } of made) this.keep(index, table)
-    if (folded?.isEmpty) this.folded = undefined
-    return isIn ?? true
+    if (!isIn) return false
+    const effects = backlog?.has(piece) === true ? this.applyTo(made, backlog, piece) : undefined
+    for (const [index, table] of made) this.keep(index, table)
+    this.pass(piece)
+    if (effects !== undefined) this.take(effects)
+    return true
+  }
+
+  private pass(piece: number): void {
+    const { folded, backlog } = this
+    backlog?.drop(piece)
+    folded?.pass(piece)
+    if (folded?.isEmpty !== true) return
+    this.folded = undefined
+    this.backlog = undefined
+  }
+
+  private applyTo(tables: ReadonlyMap<number, Table>, backlog: Backlog, piece: number): Effects {
+    return applyChanges(
+      backlog,
+      piece,
+      (hashHigh) => tables.get(hashHigh >>> TABLE_SHIFT),
+      (table, hashLow, source, at, keyBytes) => this.hashFor(table, hashLow, source, at, keyBytes),
+    )
+  }
+
+  private take({ entries, liveBytes, expiring, unexpiring }: Effects): void {
+    this.entries += entries
+    for (const expiresAtMs of expiring) this.addExpiry(expiresAtMs)
+    for (const expiresAtMs of unexpiring) this.removeExpiry(expiresAtMs)
+    for (const [segment, bytes] of liveBytes) this.onApplied(segment, bytes)
+  }
+
+  /**
+   * Keeps a change to a key whose table waits in a checkpoint, until that comes in. False where it doesn't, or there is no
+   * room: then it is to be made at once. `to`: of a move, where the record lies now.
+   */
+  defer(
+    kind: number,
+    hashLow: number,
+    hashHigh: number,
+    source: Uint8Array,
+    at: number,
+    keyBytes: number,
+    place: Pick<Place, 'segment' | 'offset'>,
+    to: Pick<Place, 'segment' | 'offset'> = place,
+  ): boolean {
+    const piece = this.folded?.pieceOf(hashHigh >>> TABLE_SHIFT) ?? -1
+    if (piece < 0 || this.backlog === undefined) return false
+    return this.backlog.add(piece, kind, hashLow, hashHigh, source, at, keyBytes, place, to)
+  }
+
+  /** Has those tables come in for which changes wait: what is counted here is exact only then. */
+  settle(): void {
+    const { folded, backlog } = this
+    if (folded === undefined || backlog === undefined || backlog.isEmpty) return
+    for (let piece = 0; piece < folded.keydir.pieces; piece++) {
+      if (!backlog.has(piece) || this.bringIn(piece)) continue
+      this.mend()
+      return
+    }
   }
 
   private newTable(index: number, entries = 0): Table {
@@ -116,6 +188,11 @@ export class Keydir {
     return this.tableAt(hashHigh >>> TABLE_SHIFT)?.touch(hashLow >>> 8) ?? 0
   }
 
+  /** As `touch`, where its table is in. */
+  touchIfIn(hashLow: number, hashHigh: number): number {
+    return this.tables[hashHigh >>> TABLE_SHIFT]?.touch(hashLow >>> 8) ?? 0
+  }
+
   /** Brings in the line that it looks at next. */
   touchEntry(hashLow: number, hashHigh: number): number {
     return this.tables[hashHigh >>> TABLE_SHIFT]?.touchEntry(hashLow >>> 8) ?? 0
@@ -137,7 +214,7 @@ export class Keydir {
     const slot = table.find(hash24, source, at, keyBytes)
     if (slot < 0) {
       this.slotBytes += table.insert(~slot, hash24, source, at, keyBytes, place)
-      this.count++
+      this.entries++
       if (this.heap.wantsEmptying) this.emptySome()
       return false
     }
@@ -176,20 +253,22 @@ export class Keydir {
     table.read(slot, this.found)
     if (this.found.expiresAtMs !== undefined) this.removeExpiry(this.found.expiresAtMs)
     table.remove(slot)
-    this.count--
-    invariant(this.count >= 0, 'the keydir never counts below zero')
+    this.entries--
+    invariant(this.entries >= 0, 'the keydir never counts below zero')
     if (this.heap.wantsEmptying) this.emptySome()
     return true
   }
 
   /** Entries that never expire: of those, two looks at one store find as many, whatever the clock has done. */
   get lastingCount(): number {
-    return this.count - this.expiring
+    this.settle()
+    return this.entries - this.expiring
   }
 
   /** Entries that have not expired at `nowMs`. */
   liveCount(nowMs: number): number {
-    if (this.expiring === 0) return this.count
+    this.settle()
+    if (this.expiring === 0) return this.entries
     if (this.expiries.needsStart(nowMs)) {
       this.unfoldExpiring()
       this.expiries.start()
@@ -199,7 +278,7 @@ export class Keydir {
       }
       for (const table of this.tables) table?.forEach(place, add)
     }
-    return this.count - this.expiries.countExpired(nowMs)
+    return this.entries - this.expiries.countExpired(nowMs)
   }
 
   /** Calls `visit` for each entry, expired ones included, in no order; it must not change the keydir. */
@@ -254,7 +333,8 @@ export class Keydir {
       return
     }
     this.folded = tables
-    this.count += folded.count
+    this.backlog = new Backlog(folded.pieces)
+    this.entries += folded.count
     this.expiring += folded.expiring
   }
 
@@ -305,19 +385,19 @@ export class Keydir {
     const made = this.makeAnew(lost)
     for (const { tables } of damaged) {
       for (const { count, expiring } of tables) {
-        this.count -= count
+        this.entries -= count
         this.expiring -= expiring
       }
     }
-    this.count += made.count
+    this.entries += made.count
     this.expiring += made.expiring
     this.expiries = new Expiries()
     for (const index of lost) {
       const table = made.tables[index]
       if (table !== undefined) this.newTable(index, table.count).takeFrom(table)
     }
-    for (const piece of numbers) folded.pass(piece)
-    this.folded = undefined
+    // What waited for them is in the log as well.
+    for (const piece of numbers) this.pass(piece)
     this.onMended()
   }
 
@@ -326,20 +406,22 @@ export class Keydir {
     this.letGo()
     this.heap = new EntryHeap()
     this.folded = undefined
+    this.backlog = undefined
     this.expiries = new Expiries()
     this.slotBytes = 0
     this.nextToMove = 0
-    this.count = 0
+    this.entries = 0
     this.expiring = 0
   }
 
   /** Of the entries, those that are in memory; the others wait in a checkpoint until they are used. */
   get countInMemory(): number {
-    return this.count - (this.folded?.waitingCount ?? 0)
+    return this.entries - (this.folded?.waitingCount ?? 0)
   }
 
   /** Bytes of memory held, the keys' own among them. */
   get memoryBytes(): number {
-    return this.slotBytes + this.heap.memoryBytes + this.expiries.memoryBytes + TABLES * 8
+    const waitingBytes = this.backlog?.memoryBytes ?? 0
+    return this.slotBytes + this.heap.memoryBytes + this.expiries.memoryBytes + waitingBytes + TABLES * 8
   }
 }

@@ -70,6 +70,8 @@ export interface MergerRooms extends MergeRooms {
   /** The pace of so many bytes a second; 0: as many as there are. */
   pace: (maxBytesPerSecond: number) => Pace
   maxSegmentBytes: number
+  /** Has all of the index come in: only then it is exact what is live where. */
+  allIn: () => Promise<void>
   /** Ends the segment that is written to. */
   endSegment: () => Promise<void>
   /** Called when segments have been replaced. */
@@ -186,6 +188,8 @@ export class Merger {
       this.check(undefined)
       this.stats.isRunning = true
       try {
+        await this.rooms.allIn()
+        this.check(undefined)
         await this.moveAll()
         return await work()
       } catch (error) {

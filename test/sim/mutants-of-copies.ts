@@ -37,6 +37,16 @@ export const MUTANTS_OF_COPIES: Mutant[] = [
       '        bytes > 0 && records >= 0 && lastSequence >= 0',
     ],
   ),
+  cached('what lies behind a checkpoint is not applied to its tables', 'crash', [
+    'src/keydir/keydir.ts',
+    'backlog?.has(piece) === true ? this.applyTo(made, backlog, piece) : undefined',
+    'undefined',
+  ]),
+  cached('what waits for a table is applied newest first', 'crash', [
+    'src/keydir/backlog.ts',
+    '      chunks[last[piece] >>> CHUNK_BITS][last[piece] & WORD_MASK] = change',
+    '      chunks[change >>> CHUNK_BITS][change & WORD_MASK] = first[piece]\n      first[piece] = change\n      return',
+  ]),
   cached('a checkpoint is written of a damaged store', 'rot', [
     'src/checkpoint.ts',
     "if (health.damage.length > 0) return 'the store is damaged'",

@@ -17,8 +17,8 @@ const UNCHECKED_SEAL: Replacement = [
 export const MUTANTS: Mutant[] = [
   mutant('a put is acknowledged without a sync', 'crash', [
     'src/writer.ts',
-    "if (sync === 'always') {\n      this.unsynced.push(group)",
-    "if (sync === 'always' && Date.now() === 0) {\n      this.unsynced.push(group)",
+    "if (sync === 'always') this.unsynced.push(group)",
+    "if (sync === 'always') group.settle(undefined)",
   ]),
   mutant('putSync returns without a sync', 'crash', [
     'src/writer.ts',
