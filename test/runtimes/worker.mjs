@@ -29,11 +29,11 @@ export async function serve(casky) {
   let followed
   let rounds = 0
 
-  /** Whether the store can be had; it is given back at once. */
+  /** Whether the store can be had, and what it lacks; it is given back at once. */
   const attempt = async () => {
-    const outcome = { async: 'open', sync: 'open', readOnly: undefined }
+    const outcome = { async: 'open', sync: 'open', writer: undefined, readOnly: undefined }
     try {
-      await (await casky.open(path)).close()
+      outcome.writer = await readFixture(casky, path)
     } catch (error) {
       outcome.async = error.code
       outcome.holder = { pid: error.got?.pid, isAlive: error.got?.isAlive, claim: error.got?.claim }
