@@ -1,11 +1,11 @@
 // A writer's index comes in piece by piece, and what turns out damaged then is read from the log.
-import { cpSync, existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { CHECKPOINT_HEADER_BYTES } from '../src/checkpoint-file'
 import { nodeHost } from '../src/host/node'
-import { checkpoint, commit, find, type Opened, openRooms, same } from './support/caches'
+import { checkpoint, commit, find, findUncached, type Opened, openRooms, same } from './support/caches'
 import { freshStore, useMemory } from './support/folders'
 import { randomFrom, systemError } from './support/ground'
 import { flipBit, forgetCaches, killedCopy, recordsOf, segmentsOf } from './support/stores'
@@ -47,10 +47,7 @@ const damaged = (file: string, at: number): void => flipBit(file, (CHECKPOINT_HE
 
 /** All that opening without any cache comes to. */
 function scanned(path: string): unknown {
-  const copy = freshStore()
-  cpSync(path, copy, { recursive: true, filter: (name) => !/LOCK$/.test(name) })
-  forgetCaches(copy)
-  return JSON.parse(JSON.stringify(same(find(copy))).replaceAll(copy, path))
+  return JSON.parse(JSON.stringify(same(findUncached(path))))
 }
 
 function expectModel({ db }: Pick<Opened, 'db'>, model: Map<string, string>): void {

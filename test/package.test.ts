@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { buildSync } from 'esbuild'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
+import ts from 'typescript'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { newProject, type Project, ROOT } from './runtimes/package'
 
@@ -79,6 +80,45 @@ describe('the tarball', () => {
   })
 })
 
+/** What the language itself and Node declare is the same for every consumer: read once, and not checked. */
+const declared = new Map<string, ts.SourceFile | undefined>()
+const isOfOthers = (path: string): boolean => path.startsWith(join(ROOT, 'node_modules'))
+
+/** Compiles a project as `tsc` does; returns what was checked, and what is wrong with it. */
+function compile(configFile: string): { checked: string[]; complaints: string[] } {
+  const { options, fileNames } = ts.getParsedCommandLineOfConfigFile(
+    configFile,
+    {},
+    {
+      ...ts.sys,
+      onUnRecoverableConfigFileDiagnostic: ({ messageText }) => {
+        throw new Error(ts.flattenDiagnosticMessageText(messageText, '\n'))
+      },
+    },
+  ) as ts.ParsedCommandLine
+  const host = ts.createCompilerHost(options)
+  const read = host.getSourceFile
+  host.getSourceFile = (path, how, ...more) => {
+    if (!isOfOthers(path)) return read(path, how, ...more)
+    const name = `${path} ${JSON.stringify(how, ['languageVersion', 'impliedNodeFormat'])}`
+    if (!declared.has(name)) declared.set(name, read(path, how, ...more))
+    return declared.get(name)
+  }
+  const program = ts.createProgram(fileNames, options, host)
+  const checked = program.getSourceFiles().filter(({ fileName }) => !isOfOthers(fileName))
+  const diagnostics = [
+    ...program.getConfigFileParsingDiagnostics(),
+    ...program.getOptionsDiagnostics(),
+    ...program.getGlobalDiagnostics(),
+    ...program.getSyntacticDiagnostics(),
+    ...checked.flatMap((file) => program.getSemanticDiagnostics(file)),
+  ]
+  return {
+    checked: checked.map(({ fileName }) => fileName),
+    complaints: diagnostics.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n')),
+  }
+}
+
 describe('a consumer compiles', () => {
   const settings = [
     { module: 'node16', moduleResolution: 'node16', file: 'consumer.mts' },
@@ -101,11 +141,26 @@ describe('a consumer compiles', () => {
       const strictest = { strict: true, exactOptionalPropertyTypes: true, skipLibCheck: false, noEmit: true }
       const compilerOptions = { ...options, ...strictest, target: 'es2022', lib, types, typeRoots }
       writeFileSync(join(directory, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [file] }))
-      const { stdout, status } = spawnSync(bin('tsc'), ['-p', directory], { encoding: 'utf8' })
-      expect(stdout).toBe('')
-      expect(status).toBe(0)
+      const { checked, complaints } = compile(join(directory, 'tsconfig.json'))
+      expect(complaints).toEqual([])
+      expect(checked).toContain(join(directory, file))
+      expect(checked.filter((path) => path.startsWith(project.installed))).not.toEqual([])
     },
   )
+
+  test('a mistake in it is noticed, and one in the types of the package', () => {
+    const directory = join(project.directory, 'mistaken')
+    mkdirSync(join(directory, 'node_modules/casky'), { recursive: true })
+    const types = 'export declare function open(path: string): Promise<Missing>\n'
+    writeFileSync(join(directory, 'node_modules/casky/index.d.ts'), types)
+    writeFileSync(join(directory, 'main.ts'), "import { open } from 'casky'\nvoid open(1)\n")
+    const compilerOptions = { module: 'esnext', moduleResolution: 'bundler', noEmit: true, types: [] }
+    const config = { compilerOptions, files: ['main.ts'] }
+    writeFileSync(join(directory, 'tsconfig.json'), JSON.stringify(config))
+    const { complaints } = compile(join(directory, 'tsconfig.json'))
+    expect(complaints.join('\n')).toMatch(/Cannot find name 'Missing'/)
+    expect(complaints.join('\n')).toMatch(/'number' is not assignable to parameter of type 'string'/)
+  })
 })
 
 describe('a bundle', () => {

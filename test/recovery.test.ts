@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { openSync } from '../src/index'
 import { freshStore, useMemory } from './support/folders'
 import { failure, groundWithClock, openSyncWith } from './support/ground'
+import { recycled } from './support/memory'
 import { slowCrc32 } from './support/reference'
 import {
   append,
@@ -383,7 +384,9 @@ describe('the manifest', () => {
       const hurt = Buffer.from(pristine)
       hurt[bit >>> 3] ^= 1 << (bit & 7)
       writeFileSync(manifest, hurt)
-      const { code } = await failure(() => openSync(directory, { readOnly: true }))
+      const { code } = await failure(() =>
+        recycled(() => openSync(directory, { readOnly: true, cacheBytes: 0 })),
+      )
       expect(code).toBe('CASKY_CORRUPT')
     }
   })

@@ -5,6 +5,8 @@ import { readFixture, writeFixture } from './fixture.mjs'
 
 const encoder = new TextEncoder()
 const ROUND = encoder.encode('round')
+/** So many writes share a sync. */
+const GROUP = 10
 
 /** Tells contents apart. */
 function digestOf(db) {
@@ -29,11 +31,11 @@ export async function serve(casky) {
   let followed
   let rounds = 0
 
-  /** Whether the store can be had; it is given back at once. */
+  /** Whether the store can be had, and what it lacks; it is given back at once. */
   const attempt = async () => {
-    const outcome = { async: 'open', sync: 'open', readOnly: undefined }
+    const outcome = { async: 'open', sync: 'open', writer: undefined, readOnly: undefined }
     try {
-      await (await casky.open(path)).close()
+      outcome.writer = await readFixture(casky, path)
     } catch (error) {
       outcome.async = error.code
       outcome.holder = { pid: error.got?.pid, isAlive: error.got?.isAlive, claim: error.got?.claim }
@@ -64,9 +66,15 @@ export async function serve(casky) {
     /** Overwrites, deletes and merges, while somebody follows. */
     change: async () => {
       const round = ++rounds
+      const group = []
+      const write = async (acknowledged) => {
+        group.push(acknowledged)
+        if (group.length === GROUP) await Promise.all(group.splice(0))
+      }
       for (let i = 0; i < 1000; i += 1 + (round % 3))
-        await held.put(encoder.encode(`many ${i}`), encoder.encode(`${round}`.repeat(50)))
-      for (let i = round; i < 1000; i += 7) await held.delete(encoder.encode(`many ${i}`))
+        await write(held.put(encoder.encode(`many ${i}`), encoder.encode(`${round}`.repeat(50))))
+      for (let i = round; i < 1000; i += 7) await write(held.delete(encoder.encode(`many ${i}`)))
+      await Promise.all(group)
       await held.merge()
       await held.batch([
         { type: 'put', key: ROUND, value: Uint8Array.of(round) },

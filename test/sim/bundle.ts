@@ -1,7 +1,7 @@
 // The simulator as one file to run in a worker, with the sources of casky changed here and there: to simulate faster,
 // to meet the edges of buffers with little data, or to plant a defect. What is published is built from the sources.
 import { readFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { build, type Plugin } from 'esbuild'
 
 const root = resolve(import.meta.dirname, '../..')
@@ -96,7 +96,9 @@ function changing(changes: Change[]): Plugin {
   return {
     name: 'change sources',
     setup: (builder) => {
-      builder.onLoad({ filter: /\/(src|assembly|test\/sim)\/.*\.ts$/ }, ({ path }) => {
+      // Each file that passes this comes by way of this process.
+      const names = [...byFile.keys()].map((path) => basename(path, '.ts'))
+      builder.onLoad({ filter: new RegExp(`/(${names.join('|')})\\.ts$`) }, ({ path }) => {
         const wanted = byFile.get(path)
         if (wanted === undefined) return undefined
         done.add(path)

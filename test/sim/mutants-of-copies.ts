@@ -1,5 +1,5 @@
 // Defects of hints, checkpoints, backups and restored stores.
-import { cached, type Mutant, mutant, rare } from './planting'
+import { cached, type Mutant, mutant } from './planting'
 
 export const MUTANTS_OF_COPIES: Mutant[] = [
   cached('a hint that was cut passes for a whole one', 'bits', [
@@ -62,14 +62,11 @@ export const MUTANTS_OF_COPIES: Mutant[] = [
     'const hasHint = present.hints.has(id) && hintReason === undefined',
     'const hasHint = present.hints.has(id) && hintReason !== id',
   ]),
-  rare(
-    24,
-    mutant('a backup does not sync the names of its segments', 'backup', [
-      'src/backup/backup.ts',
-      '    await job.syncDirectory(directory)\n    await syncWayTo(job, directory)',
-      '    await syncWayTo(job, directory)',
-    ]),
-  ),
+  mutant('a backup does not sync the names of its segments', 'backup', [
+    'src/backup/backup.ts',
+    '    await job.syncDirectory(directory)\n    await syncWayTo(job, directory)',
+    '    await syncWayTo(job, directory)',
+  ]),
   mutant('a backup does not sync the way to it', 'backup', [
     'src/backup/backup.ts',
     '    await syncWayTo(job, directory)\n',
@@ -105,14 +102,11 @@ export const MUTANTS_OF_COPIES: Mutant[] = [
       '  had(id: number): boolean {\n    return this.kept.has(id)\n  }\n\n  pathOf(id: number): string {',
     ],
   ),
-  rare(
-    19,
-    mutant('a restored store is named before its segments are', 'backup', [
-      'src/backup/restore.ts',
-      '      await job.rest()\n    }\n    await job.syncDirectory(target)\n',
-      '      await job.rest()\n    }\n',
-    ]),
-  ),
+  mutant('a restored store is named before its segments are', 'backup', [
+    'src/backup/restore.ts',
+    '      await job.rest()\n    }\n    await job.syncDirectory(target)\n',
+    '      await job.rest()\n    }\n',
+  ]),
   mutant('a restore leaves no mark while it is under way', 'backup', [
     'src/backup/restore.ts',
     '      await this.begin()\n',

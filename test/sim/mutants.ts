@@ -1,7 +1,7 @@
 // Defects to plant. The simulator has to find each of them: one that lives is a fault of the simulator.
 import { MUTANTS_OF_COPIES } from './mutants-of-copies'
 import { MUTANTS_OF_FOLLOWERS } from './mutants-of-followers'
-import { type Mutant, mutant, type Replacement, rare } from './planting'
+import { type Mutant, mutant, type Replacement } from './planting'
 
 const UNSYNCED_SEAL: Replacement = [
   'src/ending.ts',
@@ -124,44 +124,35 @@ export const MUTANTS: Mutant[] = [
     '  syncWayTo(host, directory)\n  publishManifest',
     '  publishManifest',
   ]),
-  rare(
-    56,
-    mutant('a manifest that a killed process left is not made lasting', 'crash', [
-      'src/open.ts',
-      '    catalog.withHandles(() => syncNames(host, directory))\n',
-      '',
-    ]),
-  ),
+  mutant('a manifest that a killed process left is not made lasting', 'crash', [
+    'src/open.ts',
+    '    catalog.withHandles(() => syncNames(host, directory))\n',
+    '',
+  ]),
   mutant('what a crash left is served without being made lasting', 'crash', [
     'src/open.ts',
     '    catalog.withHandles(() => secureTail(log, host, catalog))\n',
     '',
   ]),
-  rare(
-    6,
-    mutant('the uncertified end is synced, and not copied', 'fault', [
-      'src/relog.ts',
-      "tail?.state === 'active' && tail.certifiedBytes < tail.bytes ? tail : undefined",
-      "tail?.state === 'active' && tail.certifiedBytes > tail.bytes ? tail : undefined",
-    ]),
-  ),
+  mutant('the uncertified end is synced, and not copied', 'fault', [
+    'src/relog.ts',
+    "tail?.state === 'active' && tail.certifiedBytes < tail.bytes ? tail : undefined",
+    "tail?.state === 'active' && tail.certifiedBytes > tail.bytes ? tail : undefined",
+  ]),
   mutant('the copy of an end is published before it is synced', 'crash', [
     'src/copier.ts',
     '    this.attempt(() => this.host.sync(this.opened()))',
     '',
   ]),
-  rare(
-    9,
-    mutant(
-      'keys go on pointing to where their records were copied from',
-      'crash',
-      [
-        'src/relog.ts',
-        '    ledger.moveAll(tail.slot, segment.slot, movedOffset(copied, certifiedBytes))\n',
-        '',
-      ],
-      ['src/relog.ts', '    movePlaces(rooms, kernels, { ...tail, bytes }, segment.slot, copied.to)\n', ''],
-    ),
+  mutant(
+    'keys go on pointing to where their records were copied from',
+    'crash',
+    [
+      'src/relog.ts',
+      '    ledger.moveAll(tail.slot, segment.slot, movedOffset(copied, certifiedBytes))\n',
+      '',
+    ],
+    ['src/relog.ts', '    movePlaces(rooms, kernels, { ...tail, bytes }, segment.slot, copied.to)\n', ''],
   ),
   mutant('a short write passes for a whole one', 'fault', [
     'src/io.ts',
@@ -224,22 +215,16 @@ export const MUTANTS: Mutant[] = [
     '    this.searchedBytes = 0\n    return certified\n',
     '    this.searchedBytes = 0\n    this.boundary = this.limit\n    return this.limit\n',
   ]),
-  rare(
-    10,
-    mutant('the certified length is overstated', 'crash', [
-      'src/active.ts',
-      'const { syncedBytes } = this\n    this.certifiedBytes',
-      'const syncedBytes = this.segment.bytes\n    this.certifiedBytes',
-    ]),
-  ),
-  rare(
-    9,
-    mutant('a sync vouches for what was written while it ran', 'crash', [
-      'src/active.ts',
-      'Math.max(this.syncedBytes, Math.min(bytes, this.segment.bytes))',
-      'Math.max(this.syncedBytes, Math.max(bytes, this.segment.bytes))',
-    ]),
-  ),
+  mutant('the certified length is overstated', 'crash', [
+    'src/active.ts',
+    'const { syncedBytes } = this\n    this.certifiedBytes',
+    'const syncedBytes = this.segment.bytes\n    this.certifiedBytes',
+  ]),
+  mutant('a sync vouches for what was written while it ran', 'crash', [
+    'src/active.ts',
+    'Math.max(this.syncedBytes, Math.min(bytes, this.segment.bytes))',
+    'Math.max(this.syncedBytes, Math.max(bytes, this.segment.bytes))',
+  ]),
   mutant('the torn tail becomes a part of the segment', 'crash', [
     'src/pass.ts',
     'segment.bytes = decidedBytes ?? replay.torn(endBytes)',
@@ -279,47 +264,32 @@ export const MUTANTS: Mutant[] = [
     'this.nextSequence = lastSequence + 1',
     'this.nextSequence = (rooms.host.nowMs() % 100_000) + lastSequence * 0',
   ]),
-  rare(
-    7,
-    mutant(
-      'the lock is not taken',
-      'crash',
-      ['src/lock.ts', '    yield* outlastRivals(place, stake.token)\n', ''],
-      ['src/lock.ts', 'if (known !== undefined) throw lockedError(place.store, { ...known })', ''],
-    ),
+  mutant(
+    'the lock is not taken',
+    'crash',
+    ['src/lock.ts', '    yield* outlastRivals(place, stake.token)\n', ''],
+    ['src/lock.ts', 'if (known !== undefined) throw lockedError(place.store, { ...known })', ''],
   ),
-  rare(
-    14,
-    mutant('a failed directory sync after a rename is passed over', 'fault', [
-      'src/manifest.ts',
-      '    host.syncDirectory(directory)\n  } catch (cause) {',
-      '    host.syncDirectory(directory)\n  } catch (cause) {\n    if (Date.now() > 0) return',
-    ]),
-  ),
-  rare(
-    50,
-    mutant('a rename that was done and said to have failed is believed not to be done', 'fault', [
-      'src/manifest.ts',
-      'if (isStillThere(host, next)) throw ioError',
-      'throw ioError',
-    ]),
-  ),
-  rare(
-    8,
-    mutant('a merge drops deletes while older segments stay', 'merge', [
-      'src/merge/run.ts',
-      'if (this.plan.dropsTombstones) return 0',
-      'return 0',
-    ]),
-  ),
-  rare(
-    64,
-    mutant('a merge drops what has expired and hides an older value', 'merge', [
-      'src/merge/run.ts',
-      'return expires ? this.tombstone(keyBytes) : 0',
-      'return 0',
-    ]),
-  ),
+  mutant('a failed directory sync after a rename is passed over', 'fault', [
+    'src/manifest.ts',
+    '    host.syncDirectory(directory)\n  } catch (cause) {',
+    '    host.syncDirectory(directory)\n  } catch (cause) {\n    if (Date.now() > 0) return',
+  ]),
+  mutant('a rename that was done and said to have failed is believed not to be done', 'fault', [
+    'src/manifest.ts',
+    'if (isStillThere(host, next)) throw ioError',
+    'throw ioError',
+  ]),
+  mutant('a merge drops deletes while older segments stay', 'merge', [
+    'src/merge/run.ts',
+    'if (this.plan.dropsTombstones) return 0',
+    'return 0',
+  ]),
+  mutant('a merge drops what has expired and hides an older value', 'merge', [
+    'src/merge/run.ts',
+    'return expires ? this.tombstone(keyBytes) : 0',
+    'return 0',
+  ]),
   mutant('a merge leaves out what an unsynced write hides', 'merge', [
     'src/merge/run.ts',
     'await this.pace.wait((done) => this.rooms.certify().then(() => done(null), done))',
@@ -350,31 +320,25 @@ export const MUTANTS: Mutant[] = [
     'if ((kind & ROW_VALUE_DAMAGED) !== 0) return FOUND_DAMAGE',
     '',
   ]),
-  rare(
-    15,
-    mutant('a merge forgets which records are of one batch', 'rot', [
-      'src/merge/run.ts',
-      'words[word + ROW_KIND] = (kind & ~JOINED) | joins | fate',
-      'words[word + ROW_KIND] = (kind & ~JOINED) | fate',
-    ]),
-  ),
+  mutant('a merge forgets which records are of one batch', 'rot', [
+    'src/merge/run.ts',
+    'words[word + ROW_KIND] = (kind & ~JOINED) | joins | fate',
+    'words[word + ROW_KIND] = (kind & ~JOINED) | fate',
+  ]),
   mutant('files that are still read from go with a merge', 'merge', [
     'src/replaced.ts',
     'pins.whenFree(() => {',
     ';((run: () => void) => run())(() => {',
   ]),
-  rare(
-    45,
-    mutant(
-      'what a merge has left nothing of comes back without its manifest',
-      'repair',
-      [
-        'src/merge/output.ts',
-        'const isSealed = records > 0 || lastSequence >= header.firstSequence',
-        'const isSealed = records > 0',
-      ],
-      ['test/sim/cases.ts', 'const MIDWAY = 0.25', 'const MIDWAY = 1'],
-    ),
+  mutant(
+    'what a merge has left nothing of comes back without its manifest',
+    'repair',
+    [
+      'src/merge/output.ts',
+      'const isSealed = records > 0 || lastSequence >= header.firstSequence',
+      'const isSealed = records > 0',
+    ],
+    ['test/sim/cases.ts', 'const MIDWAY = 0.25', 'const MIDWAY = 1'],
   ),
   mutant('what a merge buries of a batch no longer ends it', 'rot', [
     'src/merge/run.ts',
@@ -391,22 +355,16 @@ export const MUTANTS: Mutant[] = [
     'await next.run.move(next.merged, () => this.check(undefined))',
     '',
   ]),
-  rare(
-    10,
-    mutant('a merge removes its inputs before the keys have moved', 'merge', [
-      'src/merge/merger.ts',
-      'await next.run.move(next.merged, () => this.check(undefined))',
-      'for (const { path } of next.segments) this.rooms.host.remove(path)\n        await next.run.move(next.merged, () => this.check(undefined))',
-    ]),
-  ),
-  rare(
-    40,
-    mutant('a merge that was given up leaves its output', 'merge', [
-      'src/merge/output.ts',
-      '    this.close()\n    tryRemove(this.host, this.path)',
-      '    this.close()',
-    ]),
-  ),
+  mutant('a merge removes its inputs before the keys have moved', 'merge', [
+    'src/merge/merger.ts',
+    'await next.run.move(next.merged, () => this.check(undefined))',
+    'for (const { path } of next.segments) this.rooms.host.remove(path)\n        await next.run.move(next.merged, () => this.check(undefined))',
+  ]),
+  mutant('a merge that was given up leaves its output', 'merge', [
+    'src/merge/output.ts',
+    '    this.close()\n    tryRemove(this.host, this.path)',
+    '    this.close()',
+  ]),
   mutant('a merge begins where there is no room for it', 'merge', [
     'src/merge/merger.ts',
     'if (free >= needed) return',
@@ -442,14 +400,11 @@ export const MUTANTS: Mutant[] = [
     'const unpin = pins.pin()',
     'const unpin = () => {}',
   ]),
-  rare(
-    6,
-    mutant('an iterator does not hold what a merge replaces', 'merge', [
-      'src/walks.ts',
-      '  const unpin = pins.pin()\n  ledger.hold',
-      '  const unpin = () => {}\n  ledger.hold',
-    ]),
-  ),
+  mutant('an iterator does not hold what a merge replaces', 'merge', [
+    'src/walks.ts',
+    '  const unpin = pins.pin()\n  ledger.hold',
+    '  const unpin = () => {}\n  ledger.hold',
+  ]),
   mutant('what was held for a snapshot is never removed', 'merge', [
     'src/pins.ts',
     '      else this.held.delete(epoch)\n      this.runDue()',

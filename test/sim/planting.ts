@@ -7,22 +7,12 @@ export interface Mutant {
   /** The cases that are to find it. */
   kind: CaseKind
   changes: Change[]
-  /** Where the search for it begins, if not at the first seed. */
-  firstSeed?: number
 }
 
 export type Replacement = [file: string, find: string, replace: string]
 
 export function mutant(name: string, kind: CaseKind, ...changes: Replacement[]): Mutant {
   return { name, kind, changes: changes.map(([file, find, replace]) => ({ file, find, replace })) }
-}
-
-/**
- * One that takes long to be found: the search begins at the seed that found it last. Where workloads have changed since
- * it goes on from there.
- */
-export function rare(firstSeed: number, planted: Mutant): Mutant {
-  return { ...planted, firstSeed }
 }
 
 /** In stores that have hints and checkpoints. */

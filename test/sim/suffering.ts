@@ -62,12 +62,13 @@ export async function suffer(
   const isBlind = role !== 'reader' && victim.caches.length > 0 && random.chance(0.5)
   const beside = isBlind ? worldOn(copyOf(disk, random), victim, random) : world
   const seen = openHurt(victim, beside, hurt, isBlind ? 'reader' : role, where)
-  if (seen === undefined) return
-  await compare(victim, hurt, beside, seen, mayTear, where)
-  if (role !== 'reader') {
-    const db = isBlind ? openHurt(victim, world, hurt, role, where) : seen
-    if (db !== undefined)
-      await goOn(victim, hurt, world, db, random, where, role, sightAt(victim, hurt, seen))
+  if (seen !== undefined) {
+    await compare(victim, hurt, beside, seen, mayTear, where)
+    if (role !== 'reader') {
+      const db = isBlind ? openHurt(victim, world, hurt, role, where) : seen
+      if (db !== undefined)
+        await goOn(victim, hurt, world, db, random, where, role, sightAt(victim, hurt, seen))
+    }
   }
   beside.kill()
   world.kill()

@@ -56,6 +56,8 @@ export class World {
     private readonly random: Random,
   ) {
     this.ground = { host: this.host(), beacon: lonelyBeacon }
+    // A reader makes some before its first call.
+    kernelsPool.own(this.kernels)
   }
 
   get openHandles(): string[] {

@@ -2,6 +2,7 @@
 import { readdirSync } from 'node:fs'
 import { type Casky, storeOf } from '../../src/casky'
 import { type CheckpointOutcome, type CheckpointRooms, writeCheckpointNow } from '../../src/checkpoint'
+import { CHECKPOINT } from '../../src/files'
 import { hintSteps } from '../../src/hinting'
 import { nodeBeacon } from '../../src/host/beacon'
 import type { Host } from '../../src/host/host'
@@ -9,6 +10,8 @@ import { nodeHost } from '../../src/host/node'
 import { openSteps, type Rooms } from '../../src/open'
 import { type OpenOptions, openSettings } from '../../src/options'
 import type { OpenProgress, RecoveryReport } from '../../src/recovery'
+import { systemError } from './ground'
+import { recycled } from './memory'
 
 export interface Opened {
   rooms: Rooms
@@ -67,8 +70,12 @@ export interface Found {
   recovery: RecoveryReport
 }
 
-export function find(path: string, options: OpenOptions = {}): Found {
-  const { rooms, db } = openRooms(path, { readOnly: true, ...options })
+export function find(path: string, options: OpenOptions = {}, host: Host = nodeHost): Found {
+  return recycled(() => foundIn(path, options, host))
+}
+
+function foundIn(path: string, options: OpenOptions, host: Host): Found {
+  const { rooms, db } = openRooms(path, { readOnly: true, ...options }, host)
   try {
     const { damage, tornTails } = db.health()
     const entries = [...db.keys()].map((key): [string, string | undefined] => [key, valueIn(db, key)])
@@ -84,6 +91,24 @@ export function find(path: string, options: OpenOptions = {}): Found {
   } finally {
     db.closeSync()
   }
+}
+
+const isCachePath = (path: string): boolean => path.endsWith(`/${CHECKPOINT}`) || path.endsWith('.hint')
+
+/** Before it no store has a checkpoint or a hint. */
+const uncached: Host = {
+  ...nodeHost,
+  list: (directory) => nodeHost.list(directory).filter((name) => !isCachePath(`/${name}`)),
+  inspect: (path) => (isCachePath(path) ? undefined : nodeHost.inspect(path)),
+  open: (path, mode) => {
+    if (isCachePath(path)) throw systemError('ENOENT')
+    return nodeHost.open(path, mode)
+  },
+}
+
+/** What opening finds without any cache. */
+export function findUncached(path: string): Found {
+  return find(path, {}, uncached)
 }
 
 function valueIn(db: Casky, key: string): string | undefined {

@@ -3,6 +3,7 @@ import { cpSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync 
 import { join } from 'node:path'
 import { openSync } from '../../src/index'
 import { freshStore } from './folders'
+import { recycled } from './memory'
 import { type ReferenceRecord, referenceSegment } from './reference'
 
 /** A copy of an open store as a kill at this moment would leave it: no lock, no seal. */
@@ -47,6 +48,10 @@ export function contentsOf(directory: string): {
   damage: number
   tornTails: number
 } {
+  return recycled(() => contentsIn(directory))
+}
+
+function contentsIn(directory: string): ReturnType<typeof contentsOf> {
   const db = openSync(directory, { readOnly: true, cacheBytes: 0 })
   try {
     const entries = new Map<string, string>()
