@@ -67,4 +67,5 @@ export const FOUND_AT: Record<string, number> = {
   'a backup is restored over a store': 2,
   'the manifest of a restored store is not synced': 4,
   'a follower passes over what was written to the segment that it knows': 2,
+  'what waits for a table is applied newest first': 5,
 }
