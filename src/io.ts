@@ -52,6 +52,15 @@ export function readWhole(host: Host, path: string, bytesMax: number): Uint8Arra
   }
 }
 
+/** What may still be written beside a path. Not every system can tell, and then nothing is in the way. */
+export function freeBytesAt(host: Host, path: string): number {
+  try {
+    return host.freeBytes(path)
+  } catch {
+    return Number.POSITIVE_INFINITY
+  }
+}
+
 /** On return the names in a directory are on disk. */
 export function syncNames(host: Host, directory: string): void {
   try {

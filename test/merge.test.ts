@@ -1,4 +1,5 @@
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Host } from '../src/host/host'
 import { nodeHost } from '../src/host/node'
@@ -13,6 +14,13 @@ const never = { sync: 'never', merge: false } as const
 function segmentBytes(path: string): number {
   return segmentsOf(path).reduce((sum, file) => sum + statSync(file).size, 0)
 }
+
+/** What stands in a directory, byte for byte. */
+const filesIn = (path: string): [string, string][] =>
+  readdirSync(path, { withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ name }): [string, string] => [name, readFileSync(join(path, name)).toString('latin1')])
+    .sort(([a], [b]) => (a < b ? -1 : 1))
 
 const isSame = (a: Uint8Array | undefined, b: Uint8Array): boolean =>
   Buffer.compare(a ?? b.subarray(1), b) === 0
@@ -350,11 +358,56 @@ describe('merge', () => {
     })
     for (let i = 0; i < 1000; i++) db.put(`key ${i % 300}`, `value ${i} ${'x'.repeat(40)}`)
     await db.flush()
-    const names = readdirSync(path).sort()
-    expect(await failure(() => db.merge())).toMatchObject({ code: 'CASKY_NO_SPACE', got: 1000 })
-    expect(readdirSync(path).filter((name) => !names.includes(name))).toEqual([])
+    const before = { files: filesIn(path), segments: db.stats().segments }
+    expect(before.segments.at(-1)?.state).toBe('active')
+    const refused = await failure(() => db.merge())
+    expect(refused).toMatchObject({ code: 'CASKY_NO_SPACE', got: 1000 })
+    expect(refused.message).toMatch('nothing was changed')
+    expect({ files: filesIn(path), segments: db.stats().segments }).toEqual(before)
     expect(db.get('key 1')).toMatch('value')
     await db.close()
+  })
+
+  test('of a store with one segment, which is written to, leaves it so where there is no room', async () => {
+    const path = freshStore()
+    const db = openSyncWith(groundWith({ freeBytes: () => 1000 }), path, never)
+    for (let i = 0; i < 100; i++) db.put(`key ${i % 30}`, `value ${i}`)
+    await db.flush()
+    const before = { files: filesIn(path), segments: db.stats().segments }
+    const [{ liveBytes }] = before.segments
+    const expected = 2 ** 20 + liveBytes
+    expect(await failure(() => db.merge())).toMatchObject({ code: 'CASKY_NO_SPACE', expected })
+    expect({ files: filesIn(path), segments: db.stats().segments }).toEqual(before)
+    await db.close()
+  })
+
+  test('says what stays where the room goes while it runs', async () => {
+    const path = freshStore()
+    let asked = 0
+    // Asked once before anything is done, and before each run of segments.
+    const freeBytes = (): number => (++asked < 3 ? Number.MAX_SAFE_INTEGER : 1000)
+    const db = openSyncWith(groundWith({ freeBytes }), path, { ...never, maxSegmentBytes: 10_000 })
+    for (let i = 0; i < 600; i++) db.put(`key ${i}`, `value ${i} ${'x'.repeat(40)}`)
+    for (let i = 0; i < 600; i += 2) db.put(`key ${i}`, `again ${i} ${'x'.repeat(40)}`)
+    const refused = await failure(() => db.merge())
+    expect(refused).toMatchObject({ code: 'CASKY_NO_SPACE', got: 1000 })
+    expect(refused.message).toMatch('what it had finished stays')
+    expect(db.stats().merges.freedBytes).toBeGreaterThan(0)
+    expect(db.size).toBe(600)
+    await db.close()
+    expect(entriesIn(path).size).toBe(600)
+  })
+
+  test('goes on where the system can not tell how much room there is', async () => {
+    const path = freshStore()
+    const freeBytes = (): number => {
+      throw systemError('ENOSYS')
+    }
+    const db = openSyncWith(groundWith({ freeBytes }), path, never)
+    for (let i = 0; i < 100; i++) db.put(`key ${i % 30}`, `value ${i}`)
+    expect((await db.merge()).freedBytes).toBeGreaterThan(0)
+    await db.close()
+    expect(entriesIn(path).size).toBe(30)
   })
 
   test('runs by itself when half of a segment is dead, and not where it is turned off', async () => {

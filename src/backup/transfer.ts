@@ -1,7 +1,7 @@
 // Brings segments from one directory to another: as a second name of the same file, as a clone, or byte by byte.
 import { CaskyError, ioError, systemCode } from '../errors'
 import type { FileHandle } from '../host/host'
-import { readFully, tryRemove, writeFully } from '../io'
+import { freeBytesAt, readFully, tryRemove, writeFully } from '../io'
 import type { Job } from './job'
 
 const PIECE_BYTES = 0x2_0000
@@ -143,13 +143,7 @@ export class Transfer {
   /** Says so before it is written: a disk that it fills may be the store's own. */
   private checkSpace(needed: number): void {
     const { directory } = this
-    let free: number
-    try {
-      free = this.job.host.freeBytes(directory)
-    } catch {
-      // Not every system can tell.
-      return
-    }
+    const free = freeBytesAt(this.job.host, directory)
     if (free >= needed + SPARE_BYTES) return
     throw new CaskyError(
       'CASKY_NO_SPACE',

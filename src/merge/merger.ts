@@ -1,15 +1,17 @@
 // Merges one after the other: those that are asked for, and those that the policy calls for.
 import type { Segment } from '../catalog'
 import { CaskyError, typed } from '../errors'
-import { tryRemove } from '../io'
+import { freeBytesAt, tryRemove } from '../io'
 import type { Jobs } from '../jobs'
 import { Kernels } from '../kernels'
 import type { Pace } from '../pace'
 import type { Replaced } from '../replaced'
 import {
+  asEnded,
   deadBytesOf,
   isInWindow,
   isUseful,
+  keptBytesOf,
   type MergePlan,
   type MergeSettings,
   planAll,
@@ -120,9 +122,13 @@ export class Merger {
   /** Merges all that makes the store smaller, or its files fewer. */
   merge(call: MergeCall): Promise<MergeReport> {
     return this.queue(async () => {
+      const { catalog, maxSegmentBytes } = this.rooms
+      // Before the segment that is written to ends for it: a refusal leaves everything as it was.
+      const { runs } = planAll(asEnded(catalog.segments), maxSegmentBytes, this.mayMerge)
+      await this.checkRoom(runs, 'nothing was changed')
+      this.check(call.signal)
       await this.rooms.endSegment()
       this.check(call.signal)
-      const { catalog, maxSegmentBytes } = this.rooms
       const report = await this.carryOut(planAll(catalog.segments, maxSegmentBytes, this.mayMerge), call)
       await this.removed
       return report
@@ -276,7 +282,8 @@ export class Merger {
       const segments = runs[i]
       const older = catalog.segments.slice(0, catalog.segments.indexOf(segments[0]))
       const dropsTombstones = older.every((segment) => fresh.has(segment) || this.holdsLiveOnly(segment))
-      this.checkSpace(segments)
+      await this.checkRoom([segments], i === 0 ? 'nothing was merged' : 'what it had finished stays')
+      check()
       const onProgress = (bytes: number): void =>
         call.onProgress?.({
           phase: 'merge',
@@ -342,19 +349,23 @@ export class Merger {
     await this.rooms.examine(segment)
   }
 
-  /** Says so before anything is written, where there is no room for what will be. */
-  private checkSpace(segments: readonly Segment[]): void {
+  /** Says so before anything is written, where there is no room for what will be. Each run gives back what it took. */
+  private async checkRoom(runs: readonly (readonly Segment[])[], outcome: string): Promise<void> {
+    if (runs.length === 0) return
     const { catalog, host } = this.rooms
-    const needed = segments.reduce(
-      (sum, { liveBytes, tombstoneBytes }) => sum + liveBytes + tombstoneBytes,
-      SPARE_BYTES,
-    )
-    const free = host.freeBytes(catalog.directory)
+    const { directory } = catalog
+    const needed = SPARE_BYTES + runs.reduce((most, run) => Math.max(most, keptBytesOf(run)), 0)
+    let free = freeBytesAt(host, directory)
+    if (free < needed) {
+      // What was replaced may be on its way out.
+      await this.removed
+      free = freeBytesAt(host, directory)
+    }
     if (free >= needed) return
     throw new CaskyError(
       'CASKY_NO_SPACE',
-      `a merge copies before it frees: it needs ${needed} bytes, and ${free} are free; nothing was changed: ${catalog.directory}`,
-      { path: catalog.directory, expected: needed, got: free },
+      `a merge copies before it frees: it needs ${needed} bytes, and ${free} are free; ${outcome}: ${directory}`,
+      { path: directory, expected: needed, got: free },
     )
   }
 
