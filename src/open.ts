@@ -24,6 +24,7 @@ import type { Memtable } from './memtable'
 import { Merger } from './merge/merger'
 import type { Settings } from './options'
 import { Pace } from './pace'
+import { STRIDE } from './pass'
 import { Pins } from './pins'
 import { directoryIdentity, Publisher } from './publisher'
 import { Reader } from './reader'
@@ -304,9 +305,16 @@ function* openRooms(
     const writer = new Writer({ host, kernels, ledger, health, log, sync })
     const lookup = lookupOf(writer.memtable)
     const jobs = new Jobs()
+    let ofJobs: Kernels | undefined
+    // Made when first needed, and kept: fresh memory costs a slice more than what is done in it.
+    const jobKernels = (): Kernels => {
+      ofJobs ??= new Kernels()
+      return ofJobs
+    }
     const care = {
       ...rooms,
       manifest,
+      jobKernels,
       isWriting: () => log.writtenBytes > 0,
       flush: () => writer.flush(),
       sweep: () => ledger.sweep(kernels, host.nowMs()),
@@ -315,12 +323,16 @@ function* openRooms(
     const merging = {
       ...rooms,
       publisher,
+      jobKernels,
       maxSegmentBytes,
       certify: () => writer.certify(),
       endSegment: () => writer.endSegment(),
       onMerged: () => caretaker.consider(),
       examine: (segment: Segment) =>
-        inTurns(checkSegments({ host, kernels: new Kernels(), health }, catalog, [segment]), host.soon),
+        inTurns(
+          checkSegments({ host, kernels: jobKernels(), health, stride: STRIDE }, catalog, [segment]),
+          host.soon,
+        ),
     }
     const merger = new Merger(merging, settings.merge, jobs)
     log.onSegmentEnd = () => {

@@ -350,6 +350,32 @@ describe('merge', () => {
     expect(entriesIn(path)).toEqual(expected)
   })
 
+  test('given up, it frees what it wrote a little at a time', async () => {
+    const removed: number[] = []
+    const host = {
+      remove: (path: string) => {
+        if (path.endsWith('.data')) removed.push(statSync(path).size)
+        nodeHost.remove(path)
+      },
+    }
+    const path = freshStore()
+    const db = openSyncWith(groundWith(host), path, never)
+    for (let i = 0; i < 6000; i++) db.put(`key ${i}`, `value ${i} ${'x'.repeat(1000)}`)
+    db.delete('key 0')
+    const expected = new Map(db.entries())
+    const control = new AbortController()
+    const onProgress = ({ bytesDone }: { bytesDone: number }): void => {
+      if (bytesDone > 4_000_000) control.abort()
+    }
+    const aborted = db.merge({ onProgress, signal: control.signal })
+    expect(await failure(() => aborted)).toMatchObject({ code: 'CASKY_ABORTED' })
+    expect(removed.length).toBe(1)
+    expect(removed[0]).toBeLessThanOrEqual(2 ** 20)
+    expect(segmentsOf(path).length).toBe(1)
+    await db.close()
+    expect(entriesIn(path)).toEqual(expected)
+  })
+
   test('says so, and changes nothing, where there is no room', async () => {
     const path = freshStore()
     const db = openSyncWith(groundWith({ freeBytes: () => 1000 }), path, {

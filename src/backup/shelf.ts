@@ -1,6 +1,7 @@
 // The directory that backups are in: what stands there, and what of it is to be kept.
-import { CaskyError, ioError } from '../errors'
+import { CaskyError, ioError, isCaskyError } from '../errors'
 import { BACKUP_NEXT, backupName, isUnfinishedBackup, join, keptIdOf, keptName, nextKeptName } from '../files'
+import { removeLater } from '../io'
 import type { Kernels } from '../kernels'
 import type { ManifestEntry } from '../manifest'
 import { listOrUndefined } from '../open'
@@ -127,9 +128,9 @@ export class Shelf {
       if (!isUnnamed && !isUnfinishedBackup(name)) continue
       const path = join(directory, name)
       try {
-        job.host.remove(path)
+        await job.remove(path)
       } catch (cause) {
-        throw ioError('remove what an interrupted backup left', path, cause)
+        throw isCaskyError(cause) ? cause : ioError('remove what an interrupted backup left', path, cause)
       }
     }
   }
@@ -187,11 +188,11 @@ export class Shelf {
   }
 
   /** Takes back what no backup names; what can't be removed goes when the next one is made. */
-  discard(): void {
+  async discard(): Promise<void> {
     const { host } = this.job
     for (const path of this.made) {
       try {
-        if (host.inspect(path) !== undefined) host.remove(path)
+        if (host.inspect(path) !== undefined) await removeLater(host, path)
       } catch {
         // As said above.
       }

@@ -4,7 +4,7 @@ import type { FileHandle } from '../host/host'
 import { freeBytesAt, readFully, tryRemove, writeFully } from '../io'
 import type { Job } from './job'
 
-const PIECE_BYTES = 0x2_0000
+const PIECE_BYTES = 0x1_0000
 /** Written, and not asked to disk yet, at most: a long sync at the end would hold up those of others. */
 const UNSYNCED_BYTES_MAX = 0x100_0000
 /** Room that is left to others. */
@@ -101,6 +101,7 @@ export class Transfer {
     await this.withFile(from, 'read', (source) =>
       this.withFile(to, begin === 0 ? 'create' : 'write', async (target) => {
         let unsyncedBytes = 0
+        await this.job.rest()
         for (let done = begin; done < end; ) {
           const wanted = Math.min(PIECE_BYTES, end - done)
           const read = readFully(host, source, this.piece, 0, wanted, done)

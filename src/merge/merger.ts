@@ -3,7 +3,7 @@ import type { Segment } from '../catalog'
 import { CaskyError, typed } from '../errors'
 import { freeBytesAt, tryRemove } from '../io'
 import type { Jobs } from '../jobs'
-import { Kernels } from '../kernels'
+import type { Kernels } from '../kernels'
 import type { Pace } from '../pace'
 import type { Replaced } from '../replaced'
 import {
@@ -72,6 +72,8 @@ export interface MergerRooms extends MergeRooms {
   /** The pace of so many bytes a second; 0: as many as there are. */
   pace: (maxBytesPerSecond: number) => Pace
   maxSegmentBytes: number
+  /** Used by one job at a time. */
+  jobKernels: () => Kernels
   /** Ends the segment that is written to. */
   endSegment: () => Promise<void>
   /** Called when segments have been replaced. */
@@ -276,7 +278,7 @@ export class Merger {
     /** What this merge wrote: it holds nothing that a delete in a later one of its runs hides. */
     const fresh = new Set<Segment>()
     let bytesDone = 0
-    const kernels = new Kernels()
+    const kernels = this.rooms.jobKernels()
     const runs = [...plan.runs]
     for (let i = 0; i < runs.length; i++) {
       const segments = runs[i]
