@@ -133,7 +133,8 @@ export class Backup {
     const { directory, job, shelf } = this
     const entries = cut.segments.map(({ entry }) => entry)
     const remedy = 'run `casky repair` on the store first'
-    const transfer = new Transfer(job, directory, true, remedy, this.progress('backup', entries))
+    const onBytes = this.progress('backup', entries)
+    const transfer = new Transfer(job, directory, true, remedy, shelf.missingBytesOf(entries), onBytes)
     for (const segment of cut.segments) {
       await shelf.take(transfer, segment)
       await job.rest()

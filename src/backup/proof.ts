@@ -104,6 +104,7 @@ class Reading {
     const { header, bytes } = entry
     checkHeader({ host, kernels, health }, { path, header }, file, nowMs)
     this.crc = this.crcOf(file, 0, Math.min(SEGMENT_HEADER_BYTES, bytes), 0)
+    this.onBytes(SEGMENT_HEADER_BYTES)
     const segment = { slot: 0, path, header, records: 0, lastSequence: 0 }
     const replay = new Replay(kernels, sink, health, segment, nowMs)
     const { bytes: fileBytes } = host.status(file)

@@ -146,9 +146,13 @@ export class Restore {
     await syncWayTo(job, target)
   }
 
+  private get bytesTotal(): number {
+    return this.description.segments.reduce((sum, { bytes }) => sum + bytes, 0)
+  }
+
   private progress(phase: RestoreProgress['phase']): (bytes: number) => void {
     const { onProgress } = this.call
-    const bytesTotal = this.description.segments.reduce((sum, { bytes }) => sum + bytes, 0)
+    const { bytesTotal } = this
     let bytesDone = 0
     onProgress?.({ phase, bytesDone, bytesTotal })
     return (bytes) => {
@@ -161,7 +165,7 @@ export class Restore {
     const { description, from, job, target } = this
     // A second name would have the store and the backup share what they hold.
     const remedy = 'the backup is damaged: restore another one'
-    const transfer = new Transfer(job, target, false, remedy, this.progress('restore'))
+    const transfer = new Transfer(job, target, false, remedy, this.bytesTotal, this.progress('restore'))
     for (const { header, bytes } of description.segments) {
       const path = join(target, restoringName(header.id))
       await transfer.make(join(from, keptName(header.id)), path, bytes, false)

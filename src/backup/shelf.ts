@@ -148,12 +148,12 @@ export class Shelf {
     const found = known && host.inspect(path)
     if (known !== undefined && found?.kind === 'file' && found.bytes >= known.bytes) {
       if (known.bytes >= bytes) {
-        this.bytesReused += bytes
+        this.reuse(transfer, bytes)
         return
       }
       if (this.cutBack(path, known.bytes)) {
         await transfer.copy(from, path, known.bytes, bytes)
-        this.bytesReused += known.bytes
+        this.reuse(transfer, known.bytes)
         return
       }
     }
@@ -164,6 +164,19 @@ export class Shelf {
     // Of two names of one file a rename leaves both.
     if (host.inspect(next) !== undefined) host.remove(next)
     if (known === undefined) this.made.push(path)
+  }
+
+  private reuse(transfer: Transfer, bytes: number): void {
+    this.bytesReused += bytes
+    transfer.passOver(bytes)
+  }
+
+  /** How much of these is not here yet. */
+  missingBytesOf(segments: readonly ManifestEntry[]): number {
+    return segments.reduce(
+      (sum, { header, bytes }) => sum + Math.max(0, bytes - (this.kept.get(header.id)?.bytes ?? 0)),
+      0,
+    )
   }
 
   /** Takes off what an interrupted backup has added. False for a file that has other names: it is not ours alone. */

@@ -29,8 +29,15 @@ export class Transfer {
     private canLink: boolean,
     /** What to do where a segment is not there. */
     private readonly remedy: string,
+    /** All that is to come, in one way or another. */
+    private readonly bytesTotal: number,
     private readonly onBytes: (bytes: number) => void,
   ) {}
+
+  /** So much is there already. */
+  passOver(bytes: number): void {
+    this.onBytes(bytes)
+  }
 
   /**
    * Makes `to`, which is not there yet, of the first `bytes` of `from`; synced on return, but for its name. `isFinal`:
@@ -141,14 +148,21 @@ export class Transfer {
     }
   }
 
-  /** Says so before it is written: a disk that it fills may be the store's own. */
-  private checkSpace(needed: number): void {
-    const { directory } = this
+  /**
+   * Says so before it is written: a disk that it fills may be the store's own. Where neither links nor clones can be had
+   * all that is left will be copied.
+   */
+  private checkSpace(bytes: number): void {
+    const { bytesTotal, canClone, canLink, directory } = this
+    const { bytesLinked, bytesCloned, bytesCopied } = this.counts
+    const isAll = !canLink && !canClone
+    const toCopy = isAll ? Math.max(bytes, bytesTotal - bytesLinked - bytesCloned - bytesCopied) : bytes
+    const needed = toCopy + SPARE_BYTES
     const free = freeBytesAt(this.job.host, directory)
-    if (free >= needed + SPARE_BYTES) return
+    if (free >= needed) return
     throw new CaskyError(
       'CASKY_NO_SPACE',
-      `there is no room for a copy of a segment: it needs ${needed} bytes, and ${free} are free; free some and try again: ${directory}`,
+      `there is no room for what is to be copied: it needs ${needed} bytes, and ${free} are free; free some and try again: ${directory}`,
       { path: directory, expected: needed, got: free },
     )
   }
