@@ -87,6 +87,8 @@ export class Restore {
   async run(): Promise<RestoreReport> {
     const { host, job, target, description } = this
     const startedMs = host.clockMs()
+    // Others ran while the lock was waited for.
+    job.pace.beginSlice()
     this.checkSignal()
     checkTarget(host, target)
     try {
