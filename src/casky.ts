@@ -322,7 +322,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     const given = checkNames(options, ['maxBytesPerSecond', 'onProgress', 'signal'], 'merge')
     const { onProgress, signal } = progressAndSignal<MergeProgress>(given)
     const maxBytesPerSecond = wholeOption(given, 'maxBytesPerSecond', 0, 0, Number.MAX_SAFE_INTEGER, 'bytes')
-    return merger.merge({ maxBytesPerSecond, onProgress, signal })
+    return merger.merge({ maxBytesPerSecond, onProgress, signal, isAwaited: true })
   }
 
   /** Another name of `merge`, as LevelDB's users know it. */

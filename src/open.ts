@@ -59,7 +59,7 @@ export interface Rooms {
   /** Segments that were merged, and are still read from. */
   replaced: Replaced
   /** The pace of work beside reads and writes, at so many bytes a second; 0: as many as there are. */
-  pace(maxBytesPerSecond: number): Pace
+  pace(maxBytesPerSecond: number, isAwaited?: boolean): Pace
   /** Those that were not released. */
   snapshots: Set<{ readonly sequence: number; readonly takenAtMs: number }>
   /** The sequence number of the last write. */
@@ -257,7 +257,8 @@ function* openRooms(
   const replaced = new Replaced({ catalog, cache, pins })
   // What a merge would keep waiting: reads, and groups of writes.
   const operations = (): number => cache.hits + cache.misses + ledger.groups
-  const pace = (maxBytesPerSecond: number): Pace => new Pace(host, maxBytesPerSecond, operations)
+  const pace = (maxBytesPerSecond: number, isAwaited?: boolean): Pace =>
+    new Pace(host, maxBytesPerSecond, operations, isAwaited)
   const rooms = { host, kernels, catalog, ledger, health, cache, pins, replaced, pace }
   try {
     const found = readManifest(host, kernels, directory)

@@ -70,7 +70,7 @@ export interface MergeStats {
 export interface MergerRooms extends MergeRooms {
   replaced: Replaced
   /** The pace of so many bytes a second; 0: as many as there are. */
-  pace: (maxBytesPerSecond: number) => Pace
+  pace: (maxBytesPerSecond: number, isAwaited?: boolean) => Pace
   maxSegmentBytes: number
   /** Used by one job at a time. */
   jobKernels: () => Kernels
@@ -84,6 +84,8 @@ export interface MergerRooms extends MergeRooms {
 
 export interface MergeCall {
   maxBytesPerSecond: number
+  /** Whether somebody waits for its end. */
+  isAwaited: boolean
   onProgress?: ((progress: MergeProgress) => void) | undefined
   signal?: AbortSignal | undefined
 }
@@ -164,7 +166,7 @@ export class Merger {
     // Another one may come before it: what is due is only known once its turn has come.
     this.queue(async () => {
       const plan = this.planDue(settings)
-      return plan === undefined ? undefined : this.carryOut(plan, { maxBytesPerSecond })
+      return plan === undefined ? undefined : this.carryOut(plan, { maxBytesPerSecond, isAwaited: false })
     }).then(
       (report) => {
         this.stats.lastError = undefined
@@ -225,7 +227,7 @@ export class Merger {
 
   private async carryOut(plan: MergePlan, call: MergeCall): Promise<MergeReport> {
     const { catalog, host } = this.rooms
-    const pace = this.rooms.pace(call.maxBytesPerSecond)
+    const pace = this.rooms.pace(call.maxBytesPerSecond, call.isAwaited)
     this.pace = pace
     const startedMs = host.clockMs()
     const total = (of: (segment: Segment) => number): number =>
