@@ -460,6 +460,32 @@ describe('merge', () => {
     }
   })
 
+  test('by itself it does nothing where there is no room, says so, and runs once there is', async () => {
+    let freeBytes = 1000
+    const path = freshStore()
+    const db = openSyncWith(groundWith({ freeBytes: () => freeBytes }), path, {
+      sync: 'never',
+      maxSegmentBytes: 50_000,
+    })
+    const until = async (isThere: () => boolean): Promise<void> => {
+      for (let i = 0; i < 500 && !isThere(); i++) await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+    for (let i = 0; i < 3000; i++) db.put(`key ${i % 300}`, `value ${i} ${'x'.repeat(40)}`)
+    await db.flush()
+    await until(() => db.stats().merges.lastError !== undefined)
+    const { merges } = db.stats()
+    expect(merges).toMatchObject({ count: 0, last: undefined })
+    expect(merges.lastError).toMatchObject({ code: 'CASKY_NO_SPACE', got: 1000 })
+    freeBytes = Number.MAX_SAFE_INTEGER
+    for (let i = 0; i < 3000; i++) db.put(`key ${i % 300}`, `newer ${i} ${'x'.repeat(40)}`)
+    await db.flush()
+    await until(() => db.stats().merges.count > 0 && !db.stats().merges.isRunning)
+    expect(db.stats().merges.lastError).toBe(undefined)
+    expect(db.stats().merges.freedBytes).toBeGreaterThan(0)
+    expect(db.size).toBe(300)
+    await db.close()
+  })
+
   test('by itself it takes what is there when its turn comes, and not what another one has replaced', async () => {
     const path = freshStore()
     const held: (() => void)[] = []

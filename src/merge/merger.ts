@@ -24,6 +24,8 @@ const LOOK_AGAIN_MS = 60_000
 /** Room beside what a merge copies: for the manifest, and for writes that go on. */
 const SPARE_BYTES = 0x10_0000
 
+const NOTHING_CHANGED = 'nothing was changed'
+
 export interface MergeProgress {
   phase: 'merge'
   /** Which run of segments, from 1 on, and how many there are. */
@@ -129,7 +131,7 @@ export class Merger {
       const { catalog, maxSegmentBytes } = this.rooms
       // Before the segment that is written to ends for it: a refusal leaves everything as it was.
       const { runs } = planAll(asEnded(catalog.segments), maxSegmentBytes, this.mayMerge)
-      await this.checkRoom(runs, 'nothing was changed')
+      await this.checkRoom(runs, NOTHING_CHANGED)
       this.check(call.signal)
       await this.rooms.endSegment()
       this.check(call.signal)
@@ -166,7 +168,10 @@ export class Merger {
     // Another one may come before it: what is due is only known once its turn has come.
     this.queue(async () => {
       const plan = this.planDue(settings)
-      return plan === undefined ? undefined : this.carryOut(plan, { maxBytesPerSecond, isAwaited: false })
+      if (plan === undefined) return undefined
+      await this.checkRoom(plan.runs, NOTHING_CHANGED)
+      this.check(undefined)
+      return this.carryOut(plan, { maxBytesPerSecond, isAwaited: false })
     }).then(
       (report) => {
         this.stats.lastError = undefined
