@@ -87,8 +87,9 @@ export class Restore {
   async run(): Promise<RestoreReport> {
     const { host, job, target, description } = this
     const startedMs = host.clockMs()
-    // Others ran while the lock was waited for.
+    // Others ran while the lock was waited for, and may now.
     job.pace.beginSlice()
+    await job.pace.rest()
     this.checkSignal()
     checkTarget(host, target)
     try {
