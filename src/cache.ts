@@ -126,9 +126,13 @@ export class BlockCache {
 
   /** Forgets all blocks of segments whose slots others will have. */
   forgetSegments(segments: ReadonlySet<number>): void {
-    for (let way = 0; way < this.tags.length; way++) {
-      const tag = this.tags[way]
-      if (tag !== NOTHING && segments.has(Math.floor(tag / BLOCKS_PER_SEGMENT))) this.tags[way] = NOTHING
+    const { tags } = this
+    // Of as many blocks as a large cache has, asking a set for each takes long.
+    const isGone = new Uint8Array(Math.max(0, ...segments) + 1)
+    for (const segment of segments) isGone[segment] = 1
+    for (let way = 0; way < tags.length; way++) {
+      const segment = Math.floor(tags[way] / BLOCKS_PER_SEGMENT)
+      if (isGone[segment] === 1) tags[way] = NOTHING
     }
   }
 

@@ -4,6 +4,7 @@ import type { Segment } from './catalog'
 import { type CheckpointRooms, checkpointSteps, writeCheckpointNow } from './checkpoint'
 import { hintSteps, removeHint, removeStaleCaches } from './hinting'
 import type { Jobs } from './jobs'
+import type { Kernels } from './kernels'
 import type { Pace } from './pace'
 import type { RecoveryReport } from './recovery'
 
@@ -23,6 +24,8 @@ export interface CaretakerRooms extends CheckpointRooms {
   /** Resolves once all that is in the log by now is on disk. */
   flush: () => Promise<void>
   pace: (maxBytesPerSecond: number) => Pace
+  /** Used by one job at a time. */
+  jobKernels: () => Kernels
   /** Forgets what has expired, part by part, and says how many of each. */
   sweep: () => Iterable<number>
 }
@@ -102,7 +105,7 @@ export class Caretaker {
       if (segment.bytes >= HINT_SEGMENT_BYTES_MIN) await this.hint(segment)
     }
     const covered = new Set(catalog.segments)
-    for (const segment of this.seen) if (!covered.has(segment)) this.forget(segment)
+    for (const segment of this.seen) if (!covered.has(segment)) await this.forget(segment)
     if (this.uncheckpointedBytes() >= this.checkpointAfterBytes()) await this.checkpoint()
   }
 
@@ -116,15 +119,15 @@ export class Caretaker {
     }
   }
 
-  private forget(segment: Segment): void {
+  private async forget(segment: Segment): Promise<void> {
     const { host, catalog } = this.rooms
     this.seen.delete(segment)
-    removeHint(host, catalog, segment.header.id)
+    await removeHint(host, catalog, segment.header.id)
   }
 
   private async hint(segment: Segment): Promise<void> {
     const pace = this.rooms.pace(0)
-    const steps = hintSteps(this.rooms, segment)
+    const steps = hintSteps({ ...this.rooms, kernels: this.rooms.jobKernels() }, segment)
     this.end = () => steps.return(false)
     while (!this.jobs.isStopped && steps.next().done !== true) if (pace.isDue) await pace.rest()
     this.end = undefined
@@ -145,10 +148,12 @@ export class Caretaker {
         break
       }
       try {
-        if (step.value === 'sync') await pace.wait((done) => this.rooms.flush().then(() => done(null), done))
+        const { value } = step
+        if (value === 'sync') await pace.wait((done) => this.rooms.flush().then(() => done(null), done))
+        else if (value !== 'slice') await pace.wait(value)
         else if (pace.isDue) await pace.rest()
       } catch {
-        // The log could not be synced, and whoever writes hears of it.
+        // Where the log could not be synced, whoever writes hears of it.
         this.end?.()
         break
       }

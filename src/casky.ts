@@ -45,9 +45,6 @@ import { sourceOf } from './source'
 import { type Stats, statsOf } from './stats'
 import { watch } from './watch'
 
-/** Parts of the keydir that a sweep goes through before others may run. */
-const SWEPT_AT_ONCE = 64
-
 let construct: (rooms: Rooms, settings: Settings) => Casky<KeyEncoding, ValueEncoding>
 
 /** The store that these rooms make. Its types follow the settings, which the compiler can't see. */
@@ -302,13 +299,13 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
 
   /** Forgets the entries that have expired, and returns how many. They were invisible before; this frees their memory. */
   async expire(): Promise<number> {
-    const { host, kernels, ledger, writing } = this.#opened()
+    const { host, kernels, ledger, writing, ...rooms } = this.#opened()
     writing?.writer.tryCommit()
+    const pace = rooms.pace(0)
     let swept = 0
-    let parts = 0
     for (const count of ledger.sweep(kernels, host.nowMs())) {
       swept += count
-      if (++parts % SWEPT_AT_ONCE === 0) await new Promise<void>((resolve) => host.soon(resolve))
+      if (pace.isDue) await pace.rest()
       // Closed meanwhile: then there is nothing left to sweep.
       if (!this.#isOpen) break
     }
@@ -325,7 +322,7 @@ export class Casky<K extends KeyEncoding = 'utf8', V extends ValueEncoding = 'ut
     const given = checkNames(options, ['maxBytesPerSecond', 'onProgress', 'signal'], 'merge')
     const { onProgress, signal } = progressAndSignal<MergeProgress>(given)
     const maxBytesPerSecond = wholeOption(given, 'maxBytesPerSecond', 0, 0, Number.MAX_SAFE_INTEGER, 'bytes')
-    return merger.merge({ maxBytesPerSecond, onProgress, signal })
+    return merger.merge({ maxBytesPerSecond, onProgress, signal, isAwaited: true })
   }
 
   /** Another name of `merge`, as LevelDB's users know it. */

@@ -9,13 +9,18 @@ import type { Place } from './keydir/keydir'
 import type { Ledger } from './ledger'
 import type { Manifest, ManifestEntry } from './manifest'
 import { MovedSink } from './moved'
-import { expectedOf, forgetCopiedEnds, openNamed, readRecords, reportMissing, type Stride } from './pass'
+import {
+  expectedOf,
+  forgetCopiedEnds,
+  openNamed,
+  readRecords,
+  reportMissing,
+  STRIDE,
+  type Stride,
+} from './pass'
 import { readSegments } from './recovery'
 import type { Sink } from './replay'
 import { retold } from './steps'
-
-/** Each of its steps is short, so that a slice of them is: a quarter of a millisecond, about. */
-const STRIDE: Stride = { bytes: 0x3_0000, records: 128 }
 
 export interface CatchUpRooms {
   host: Host

@@ -11,20 +11,26 @@ import {
   type CoveredSegment,
   encodeCheckpoint,
 } from './checkpoint-file'
+import { invariant } from './errors'
 import { CHECKPOINT, CHECKPOINT_NEXT, join } from './files'
 import type { Health } from './health'
 import type { FileHandle, Host } from './host/host'
-import { tryRemove, writeFully } from './io'
+import { openIfThere, shrinkSteps, tryRemove, writeFully } from './io'
 import type { Kernels } from './kernels'
 import { TABLES, type TableImage } from './keydir/keydir'
 import type { Ledger } from './ledger'
 import type { Manifest } from './manifest'
 
+/** So much makes a piece, which is written, and read, at once. */
+const PIECE_BYTES = 0x2_0000
+const PIECE_WORDS = PIECE_BYTES / 4
 /** What is copied in one step. */
-const STEP_BYTES = 0x2_0000
+const STEP_BYTES = 0x8000
 const STEP_WORDS = STEP_BYTES / 4
 /** Empty tables cost little to pass over, and not nothing. */
 const STEP_TABLES = 256
+/** Written, and not asked to disk yet, at most: a long sync would hold up those of the writes. */
+const UNSYNCED_BYTES_MAX = 0x100_0000
 
 export interface CheckpointRooms {
   host: Host
@@ -39,9 +45,10 @@ export interface CheckpointRooms {
 
 /**
  * `slice`: go on whenever there is time. `sync`: go on once all that is in the log by now is on disk; where that can't
- * be had, end the steps with `return`.
+ * be had, end the steps with `return`. A function has something done off the thread: go on once it has called back, and
+ * end the steps where it tells of an error. It only spares others a wait, so who holds them up anyway leaves it out.
  */
-export type CheckpointStep = 'slice' | 'sync'
+export type CheckpointStep = 'slice' | 'sync' | ((done: (error: unknown) => void) => void)
 
 export type CheckpointOutcome =
   | { isWritten: true; entries: number; bytes: number; begin: CheckpointBegin }
@@ -63,18 +70,22 @@ export function* checkpointSteps(rooms: CheckpointRooms): Generator<CheckpointSt
     for (let index = 0, passed = 0; index < TABLES; index++) {
       if (!writer.copy(index, ledger))
         return { isWritten: false, reason: 'an entry of the index can not be kept' }
-      if (!writer.isSliceFull && ++passed < STEP_TABLES) continue
+      if (!writer.isStepFull && ++passed < STEP_TABLES) continue
       passed = 0
-      writer.flush()
+      writer.endStep()
       yield 'slice'
+      if (writer.unsyncedBytes >= UNSYNCED_BYTES_MAX) yield writer.syncLater
       const reason = refusalOf(rooms) ?? writer.refusal()
-      if (reason !== undefined) return { isWritten: false, reason }
+      if (reason !== undefined) return yield* writer.giveUp(reason)
     }
     writer.flush()
-    const finish = writer.end()
+    const end = writer.end()
     yield 'sync'
+    end()
+    // Where it takes another's place, the system would have it written on the thread.
+    yield writer.syncLater
     const reason = refusalOf(rooms) ?? writer.refusal()
-    return reason === undefined ? finish() : { isWritten: false, reason }
+    return reason === undefined ? writer.publish() : yield* writer.giveUp(reason)
   } catch (error) {
     return { isWritten: false, reason: error instanceof Error ? error.message : String(error) }
   } finally {
@@ -114,6 +125,8 @@ function refusalOf({ catalog, health, isWriting }: CheckpointRooms): string | un
 class CheckpointWriter {
   isFinished = false
   private file: FileHandle | undefined
+  private isSyncing = false
+  private syncedBytes = 0
   /** The log when the first table was copied. */
   private readonly begin: CheckpointBegin
   private readonly before: readonly Segment[]
@@ -123,8 +136,10 @@ class CheckpointWriter {
   private tables: TableImage[] = []
   private liveBytes: Float64Array
   private indexes: Int32Array | undefined
-  private words = new Uint32Array(2 * STEP_WORDS)
+  private words = new Uint32Array(2 * PIECE_WORDS)
   private filledWords = 0
+  /** So many of them came in earlier steps. */
+  private stepWords = 0
   private position = CHECKPOINT_HEADER_BYTES
   private entries = 0
 
@@ -143,8 +158,40 @@ class CheckpointWriter {
     this.file = host.open(next, 'create')
   }
 
-  get isSliceFull(): boolean {
-    return this.filledWords >= STEP_WORDS
+  get isStepFull(): boolean {
+    return this.filledWords - this.stepWords >= STEP_WORDS
+  }
+
+  get unsyncedBytes(): number {
+    return this.position - this.syncedBytes
+  }
+
+  /** Has what is written on disk. A handle stays open while a sync through it is under way. */
+  readonly syncLater = (done: (error: unknown) => void): void => {
+    const { file, position } = this
+    const { host } = this.rooms
+    invariant(file !== undefined, 'a checkpoint is open until it is published')
+    this.isSyncing = true
+    host.syncLater(file, (error) => {
+      this.isSyncing = false
+      this.syncedBytes = position
+      if (this.file === undefined) host.close(file)
+      done(error)
+    })
+  }
+
+  /** What comes next may meet other segments, and other writes. */
+  endStep(): void {
+    if (this.filledWords >= PIECE_WORDS) this.flush()
+    this.stepWords = this.filledWords
+    this.indexes = undefined
+  }
+
+  /** Others may run while what was written goes. */
+  *giveUp(reason: string): Generator<'slice', CheckpointOutcome> {
+    const { file, position, rooms } = this
+    if (file !== undefined) for (const _ of shrinkSteps(rooms.host, file, position)) yield 'slice'
+    return { isWritten: false, reason }
   }
 
   /** A merge puts other segments in the place of those that were copied. */
@@ -178,7 +225,7 @@ class CheckpointWriter {
     const indexes = this.indexOfSlot()
     const end = this.filledWords + imageWords
     if (end > this.words.length) {
-      const grown = new Uint32Array(end + STEP_WORDS)
+      const grown = new Uint32Array(end + PIECE_WORDS)
       grown.set(this.words.subarray(0, this.filledWords))
       this.words = grown
     }
@@ -209,8 +256,8 @@ class CheckpointWriter {
     if (file !== undefined) writeFully(rooms.host, file, bytes, 0, bytes.length, position)
   }
 
-  /** All tables are copied: the log has to reach what it holds now. Returns what publishes the checkpoint. */
-  end(): () => CheckpointOutcome {
+  /** All tables are copied: the log has to reach what it holds now. Returns what writes the rest of the checkpoint. */
+  end(): () => void {
     const { rooms, begin, beginTombstoneBytes, pieces, entries } = this
     this.indexOfSlot()
     const segments = rooms.catalog.segments.map(
@@ -227,7 +274,7 @@ class CheckpointWriter {
       }),
     )
     return () => {
-      const { host, kernels, catalog, manifest } = rooms
+      const { kernels, manifest } = rooms
       const { storeId, secret } = manifest
       const { header, lists } = encodeCheckpoint(kernels, {
         storeId,
@@ -239,16 +286,29 @@ class CheckpointWriter {
       })
       this.write(lists, this.position)
       this.write(header, 0)
-      this.close()
-      host.rename(this.next, join(catalog.directory, CHECKPOINT))
-      this.isFinished = true
-      return { isWritten: true, entries, bytes: this.position + lists.length, begin }
+      this.position += lists.length
     }
+  }
+
+  publish(): CheckpointOutcome {
+    const { begin, entries, position, rooms } = this
+    const { host, catalog } = rooms
+    const path = join(catalog.directory, CHECKPOINT)
+    this.close()
+    // The last handle on what loses its name is given back off the thread.
+    const old = openIfThere(host, path)
+    try {
+      host.rename(this.next, path)
+    } finally {
+      if (old !== undefined) host.closeLater(old)
+    }
+    this.isFinished = true
+    return { isWritten: true, entries, bytes: position, begin }
   }
 
   close(): void {
     const { file, rooms } = this
     this.file = undefined
-    if (file !== undefined) rooms.host.close(file)
+    if (file !== undefined && !this.isSyncing) rooms.host.close(file)
   }
 }

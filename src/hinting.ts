@@ -16,8 +16,8 @@ import { invariant } from './errors'
 import { hintedIdOf, hintName, isUnfinishedCache, join, nextHintName } from './files'
 import { encodeHintHeader, HINT_CRC_BYTES } from './hint'
 import type { FileHandle, Host } from './host/host'
-import { tryRemove, writeFully } from './io'
-import { Kernels } from './kernels'
+import { removeLater, tryRemove, writeFully } from './io'
+import type { Kernels } from './kernels'
 import { type ScanEvent, SegmentScan } from './scanner'
 import { recordBytes } from './segment'
 
@@ -28,6 +28,8 @@ const STEP_BYTES = 0x8000
 export interface HintingRooms {
   host: Host
   catalog: Catalog
+  /** Used by nothing else meanwhile. */
+  kernels: Kernels
 }
 
 /**
@@ -58,7 +60,7 @@ export function* hintSteps(rooms: HintingRooms, segment: Segment): Generator<voi
 
 class HintWriter {
   isFinished = false
-  private readonly kernels = new Kernels()
+  private readonly kernels: Kernels
   private source: FileHandle | undefined
   private file: FileHandle | undefined
   private readonly next: string
@@ -71,7 +73,8 @@ class HintWriter {
     private readonly rooms: HintingRooms,
     private readonly segment: Segment,
   ) {
-    const { host, catalog } = rooms
+    const { host, catalog, kernels } = rooms
+    this.kernels = kernels
     this.next = join(catalog.directory, nextHintName(segment.header.id))
     this.source = host.open(segment.path, 'read')
     try {
@@ -167,13 +170,11 @@ export function removeStaleCaches(host: Host, catalog: Catalog): void {
   }
 }
 
-/** Once a segment is dropped its hint is of no use. */
-export function removeHint(host: Host, catalog: Catalog, segmentId: number): void {
-  const path = join(catalog.directory, hintName(segmentId))
+/** Once a segment is dropped its hint is of no use; what can't be removed goes with the next open. */
+export async function removeHint(host: Host, catalog: Catalog, segmentId: number): Promise<void> {
   try {
-    if (host.inspect(path) === undefined) return
+    await removeLater(host, join(catalog.directory, hintName(segmentId)))
   } catch {
-    return
+    // As said above; and not every segment has one.
   }
-  tryRemove(host, path)
 }

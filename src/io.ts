@@ -52,6 +52,15 @@ export function readWhole(host: Host, path: string, bytesMax: number): Uint8Arra
   }
 }
 
+/** What may still be written beside a path. Not every system can tell, and then nothing is in the way. */
+export function freeBytesAt(host: Host, path: string): number {
+  try {
+    return host.freeBytes(path)
+  } catch {
+    return Number.POSITIVE_INFINITY
+  }
+}
+
 /** On return the names in a directory are on disk. */
 export function syncNames(host: Host, directory: string): void {
   try {
@@ -75,9 +84,36 @@ export function syncPath(host: Host, path: string, doing: string): void {
   }
 }
 
+/** To read it, or undefined: where it isn't there, or can't be opened. */
+export function openIfThere(host: Host, path: string): FileHandle | undefined {
+  try {
+    return host.open(path, 'read')
+  } catch {
+    return undefined
+  }
+}
+
 /** Takes a name for what is about to be made: one that no manifest knows is left from a crash in this very place. */
 export function clearName(host: Host, path: string): void {
   if (host.inspect(path)?.kind === 'file') host.remove(path)
+}
+
+/** Of a long file the system frees so much when it goes that it takes long. */
+const SHRUNK_AT_ONCE_BYTES = 0x10_0000
+
+/** Cuts off a file of so many bytes that is about to be removed, piece by piece. */
+export function* shrinkSteps(host: Host, file: FileHandle, bytes: number): Generator<void, void> {
+  for (let left = bytes - SHRUNK_AT_ONCE_BYTES; left > 0; left -= SHRUNK_AT_ONCE_BYTES) {
+    host.truncate(file, left)
+    yield
+  }
+}
+
+/** As `host.remove`, off the event loop's thread; for names that nobody makes anew meanwhile. */
+export function removeLater(host: Host, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    host.removeLater(path, (error) => (error === null || error === undefined ? resolve() : reject(error)))
+  })
 }
 
 /** Removes what no manifest names; what can't be removed is found, and removed, by the next open. */

@@ -199,7 +199,8 @@ export function removeLeftovers(host: Host, kernels: Kernels, directory: string,
     try {
       host.remove(path)
     } catch (cause) {
-      throw ioError('remove what a crash left behind', path, cause)
+      // A merge may have asked for it before the store was closed.
+      if (systemCode(cause) !== 'ENOENT') throw ioError('remove what a crash left behind', path, cause)
     }
   }
 }

@@ -24,6 +24,7 @@ import type { Memtable } from './memtable'
 import { Merger } from './merge/merger'
 import type { Settings } from './options'
 import { Pace } from './pace'
+import { STRIDE } from './pass'
 import { Pins } from './pins'
 import { directoryIdentity, Publisher } from './publisher'
 import { Reader } from './reader'
@@ -58,7 +59,7 @@ export interface Rooms {
   /** Segments that were merged, and are still read from. */
   replaced: Replaced
   /** The pace of work beside reads and writes, at so many bytes a second; 0: as many as there are. */
-  pace(maxBytesPerSecond: number): Pace
+  pace(maxBytesPerSecond: number, isAwaited?: boolean): Pace
   /** Those that were not released. */
   snapshots: Set<{ readonly sequence: number; readonly takenAtMs: number }>
   /** The sequence number of the last write. */
@@ -256,7 +257,8 @@ function* openRooms(
   const replaced = new Replaced({ catalog, cache, pins })
   // What a merge would keep waiting: reads, and groups of writes.
   const operations = (): number => cache.hits + cache.misses + ledger.groups
-  const pace = (maxBytesPerSecond: number): Pace => new Pace(host, maxBytesPerSecond, operations)
+  const pace = (maxBytesPerSecond: number, isAwaited?: boolean): Pace =>
+    new Pace(host, maxBytesPerSecond, operations, isAwaited)
   const rooms = { host, kernels, catalog, ledger, health, cache, pins, replaced, pace }
   try {
     const found = readManifest(host, kernels, directory)
@@ -304,9 +306,16 @@ function* openRooms(
     const writer = new Writer({ host, kernels, ledger, health, log, sync })
     const lookup = lookupOf(writer.memtable)
     const jobs = new Jobs()
+    let ofJobs: Kernels | undefined
+    // Made when first needed, and kept: fresh memory costs a slice more than what is done in it.
+    const jobKernels = (): Kernels => {
+      ofJobs ??= new Kernels()
+      return ofJobs
+    }
     const care = {
       ...rooms,
       manifest,
+      jobKernels,
       isWriting: () => log.writtenBytes > 0,
       flush: () => writer.flush(),
       sweep: () => ledger.sweep(kernels, host.nowMs()),
@@ -315,13 +324,17 @@ function* openRooms(
     const merging = {
       ...rooms,
       publisher,
+      jobKernels,
       maxSegmentBytes,
       certify: () => writer.certify(),
       allIn: () => caretaker.allIn(),
       endSegment: () => writer.endSegment(),
       onMerged: () => caretaker.consider(),
       examine: (segment: Segment) =>
-        inTurns(checkSegments({ host, kernels: new Kernels(), health }, catalog, [segment]), host.soon),
+        inTurns(
+          checkSegments({ host, kernels: jobKernels(), health, stride: STRIDE }, catalog, [segment]),
+          host.soon,
+        ),
     }
     const merger = new Merger(merging, settings.merge, jobs)
     log.onSegmentEnd = () => {

@@ -165,11 +165,13 @@ export function wholeOption(
   min: number,
   max: number,
   unit: string,
+  /** What it is a part of, with a dot behind it. */
+  within = '',
 ): number {
   const value = options[name]
   if (value === undefined) return fallback
   if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max) {
-    throw invalid(name, `a whole number of ${unit} from ${min} to ${max}`, value)
+    throw invalid(within + name, `a whole number of ${unit} from ${min} to ${max}`, value)
   }
   return value
 }
@@ -200,7 +202,7 @@ function syncOption(options: Record<string, unknown>): SyncMode {
     return oneOf<'always' | 'never'>(options, 'sync', ['always', 'never'])
   const inner = checkNames(value, ['everyMs'], "option 'sync'")
   if (inner.everyMs === undefined) throw invalid('sync', "'always', 'never' or { everyMs }", value)
-  return { everyMs: wholeOption(inner, 'everyMs', 0, 1, DAY_MS, 'milliseconds') }
+  return { everyMs: wholeOption(inner, 'everyMs', 0, 1, DAY_MS, 'milliseconds', 'sync.') }
 }
 
 function valueEncodingOption(options: Record<string, unknown>): ValueEncoding {
@@ -227,12 +229,13 @@ function followOption(options: Record<string, unknown>): boolean {
 
 const MERGE_NAMES = Object.keys(MERGE_DEFAULTS)
 const OF_MERGE = "option 'merge'"
+const WITHIN_MERGE = 'merge.'
 
 function ratioOption(options: Record<string, unknown>, name: string, fallback: number): number {
   const value = options[name]
   if (value === undefined) return fallback
   if (typeof value !== 'number' || !(value > 0 && value <= 1))
-    throw invalid(name, 'a number above 0 and up to 1', value)
+    throw invalid(WITHIN_MERGE + name, 'a number above 0 and up to 1', value)
   return value
 }
 
@@ -241,7 +244,11 @@ function windowOption(options: Record<string, unknown>): readonly [number, numbe
   if (value === undefined) return MERGE_DEFAULTS.windowHours
   const isHour = (hour: unknown): boolean => Number.isInteger(hour) && Number(hour) >= 0 && Number(hour) <= 24
   if (!Array.isArray(value) || value.length !== 2 || !value.every(isHour) || value[0] === value[1])
-    throw invalid('windowHours', 'two different whole hours from 0 to 24, such as [2, 5]', value)
+    throw invalid(
+      `${WITHIN_MERGE}windowHours`,
+      'two different whole hours from 0 to 24, such as [2, 5]',
+      value,
+    )
   return [value[0], value[1]]
 }
 
@@ -252,7 +259,15 @@ function mergeOption(options: Record<string, unknown>): MergeSettings | undefine
     throw invalid('merge', 'false or an object', value)
   const policy = checkNames(value, MERGE_NAMES, OF_MERGE)
   const bytes = (name: keyof MergeSettings, min: number): number =>
-    wholeOption(policy, name, MERGE_DEFAULTS[name] as number, min, Number.MAX_SAFE_INTEGER, 'bytes')
+    wholeOption(
+      policy,
+      name,
+      MERGE_DEFAULTS[name] as number,
+      min,
+      Number.MAX_SAFE_INTEGER,
+      'bytes',
+      WITHIN_MERGE,
+    )
   const { triggerDeadRatio, triggerSmallSegments, deadRatio } = MERGE_DEFAULTS
   return {
     triggerDeadRatio: ratioOption(policy, 'triggerDeadRatio', triggerDeadRatio),
@@ -264,6 +279,7 @@ function mergeOption(options: Record<string, unknown>): MergeSettings | undefine
       2,
       1000,
       'segments',
+      WITHIN_MERGE,
     ),
     deadRatio: ratioOption(policy, 'deadRatio', deadRatio),
     deadBytes: bytes('deadBytes', 1),

@@ -21,6 +21,8 @@ export class Pace {
     private readonly bytesPerSecond: number,
     /** Counts what others do; as long as it does they get half of the time. */
     private readonly operations: () => number = () => 0,
+    /** Whether somebody waits for the end: then the process must not end before. */
+    private readonly isAwaited = true,
   ) {
     this.startedMs = host.clockMs()
     this.sliceMs = this.startedMs
@@ -50,11 +52,13 @@ export class Pace {
     do {
       before = this.operations()
       const aheadMs = this.aheadMs()
+      let cancel: (() => void) | undefined
       await new Promise<void>((resolve) => {
         this.wake = resolve
-        if (aheadMs > AHEAD_MS) host.later(aheadMs, resolve)
+        if (aheadMs > AHEAD_MS) cancel = host.later(aheadMs, resolve, this.isAwaited)
         else host.soon(resolve)
       })
+      cancel?.()
       this.wake = undefined
     } while (this.operations() !== before && host.clockMs() - endMs < sliceMs)
     this.beginSlice()

@@ -15,6 +15,7 @@ import type { SurveyProgress } from './survey'
 /** Whatever comes between leaves a sound store with fewer of them. */
 export function* rebuildCaches(host: Host, directory: string): Generator<SurveyProgress, void> {
   const kernels = new Kernels()
+  const hintKernels = new Kernels()
   const catalog = new Catalog(host, directory)
   const health = new Health()
   const ledger = new Ledger(kernels, catalog)
@@ -28,7 +29,8 @@ export function* rebuildCaches(host: Host, directory: string): Generator<SurveyP
     const lacking = new Set(withoutHint)
     for (const segment of catalog.segments) {
       const isLong = segment.bytes >= HINT_SEGMENT_BYTES_MIN
-      if (isLong && lacking.has(segment.header.id)) for (const _ of hintSteps(rooms, segment));
+      if (isLong && lacking.has(segment.header.id))
+        for (const _ of hintSteps({ ...rooms, kernels: hintKernels }, segment));
     }
     const logBytes = catalog.segments.reduce((sum, { bytes }) => sum + bytes, 0)
     if (logBytes < LOG_BYTES_MIN) return

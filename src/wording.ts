@@ -38,12 +38,23 @@ export function printable(text: string, longest = PRINTED_CHARS): string {
   return short.replace(UNSAFE, (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`)
 }
 
+const SHOWN_NUMBERS_MAX = 4
+
+function describeArray(value: readonly unknown[]): string {
+  const isShown = value.length <= SHOWN_NUMBERS_MAX && value.every((each) => typeof each === 'number')
+  return isShown ? `[${value.join(', ')}]` : 'an array'
+}
+
 /** A value named shortly in a message. */
 export function describe(value: unknown): string {
   if (value === null) return 'null'
   if (typeof value === 'string') return `'${printable(value, 40)}'`
-  if (typeof value === 'object')
-    return Array.isArray(value) ? 'an array' : `a ${value.constructor?.name ?? 'object'}`
+  if (Array.isArray(value)) return describeArray(value)
+  if (typeof value === 'object') {
+    const name: unknown = value.constructor?.name
+    if (typeof name !== 'string' || name === '' || name === 'Object') return 'an object'
+    return `${/^[AEIOU]/i.test(name) ? 'an' : 'a'} ${name}`
+  }
   if (typeof value === 'function') return 'a function'
   return `${typeof value === 'bigint' ? `${value}n` : String(value)}`
 }

@@ -106,6 +106,14 @@ class Trouble {
       this.hit(this.concerns(path))
       nodeHost.remove(path)
     },
+    removeLater: (path, done) => {
+      try {
+        this.hit(this.concerns(path))
+        nodeHost.removeLater(path, done)
+      } catch (error) {
+        nodeHost.soon(() => done(error))
+      }
+    },
   }
 }
 
@@ -242,9 +250,9 @@ test('what a backup has left goes only once no description of it can come back',
   let failsToSync = false
   const db = await openWith(
     groundWith({
-      remove: (path) => {
+      removeLater: (path, done) => {
         if (path.startsWith(dir)) calls.push(`remove ${path.slice(dir.length + 1)}`)
-        nodeHost.remove(path)
+        nodeHost.removeLater(path, done)
       },
       rename: (from, to) => {
         // The last step: what names the backup.

@@ -12,7 +12,7 @@ import { dirname, join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import { nodeHost } from '../src/host/node'
-import { type Casky, openSync, repair, restore } from '../src/index'
+import { type BackupProgress, type Casky, openSync, repair, restore } from '../src/index'
 import { restoreOn } from '../src/store'
 import { Random } from './sim/random'
 import { freshFolder, freshStore, useMemory } from './support/folders'
@@ -347,6 +347,27 @@ describe('increments', () => {
   })
 })
 
+test('progress ends where it said that it would, also where most is there already', async () => {
+  const db = openSync(freshStore(), small)
+  const random = new Random(3)
+  const dir = freshStore()
+  for (const options of [{}, { since: 'latest' as const }, { since: 'latest' as const }]) {
+    churn(db, random, 300)
+    const last = new Map<string, number[]>()
+    const onProgress = ({ phase, bytesDone, bytesTotal }: BackupProgress): void => {
+      last.set(phase, [bytesDone, bytesTotal])
+    }
+    const { bytesReused } = await db.backup(dir, { ...options, onProgress })
+    expect(bytesReused > 0).toBe('since' in options)
+    const bytes = bytesOf(db)
+    expect([...last]).toEqual([
+      ['backup', [bytes, bytes]],
+      ['verify', [bytes, bytes]],
+    ])
+  }
+  await db.close()
+})
+
 describe('ways', () => {
   const linkless = (code: string) => ({
     link: () => {
@@ -364,6 +385,50 @@ describe('ways', () => {
     const report = await db.backup(dir)
     expect(report).toMatchObject({ bytesLinked: 0, bytesCloned: 0, bytesCopied: bytesOf(db) })
     expect(await restored(dir)).toEqual(new Map(db.entries()))
+    await db.close()
+  })
+
+  test('copies that there is no room for are refused before the first of them, and leave nothing', async () => {
+    const made: string[] = []
+    const free = { bytes: Number.MAX_SAFE_INTEGER }
+    const ground = groundWith({
+      ...linkless('EXDEV'),
+      cloneLater: (_from, _to, done) => nodeHost.soon(() => done(systemError('ENOTSUP'))),
+      freeBytes: () => free.bytes,
+      open: (path, mode) => {
+        if (mode === 'create' && path.includes('.segment')) made.push(path)
+        return nodeHost.open(path, mode)
+      },
+    })
+    const db = openSyncWith(ground, freshStore(), small)
+    const random = new Random(1)
+    churn(db, random, 400)
+    expect(db.stats().segments.length).toBeGreaterThan(3)
+    const dir = freshStore()
+    // The first look certifies the log, which makes it a little longer.
+    free.bytes = 0
+    expect(await failure(() => db.backup(dir))).toMatchObject({ code: 'CASKY_NO_SPACE' })
+    const needed = bytesOf(db) + 2 ** 20
+    free.bytes = needed - 1
+    const refused = await failure(() => db.backup(dir))
+    expect(refused).toMatchObject({ code: 'CASKY_NO_SPACE', expected: needed, got: needed - 1 })
+    expect(refused.message).toContain(`it needs ${needed} bytes, and ${needed - 1} are free`)
+    expect({ made, left: readdirSync(dir) }).toEqual({ made: [], left: [] })
+    free.bytes = needed
+    const { sequence } = await db.backup(dir)
+    // What is there already takes no room.
+    churn(db, random, 200)
+    const left = readdirSync(dir).sort()
+    free.bytes = 2 ** 20
+    expect(await failure(() => db.backup(dir, { since: 'latest' }))).toMatchObject({ code: 'CASKY_NO_SPACE' })
+    expect(readdirSync(dir).sort()).toEqual(left)
+    expect((await restoreOn(groundWith({}), dir, freshStore(), {})).sequence).toBe(sequence)
+    const target = freshStore()
+    free.bytes = needed - 1
+    expect(await failure(() => restoreOn(ground, dir, target, {}))).toMatchObject({ code: 'CASKY_NO_SPACE' })
+    expect(existsSync(join(target, 'MANIFEST'))).toBe(false)
+    expect(segmentsOf(target)).toEqual([])
+    expect((await db.check()).damage).toEqual([])
     await db.close()
   })
 

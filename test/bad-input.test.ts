@@ -211,6 +211,8 @@ describe('ttl', () => {
   })
 })
 
+const HOURS = "option 'merge.windowHours' is two different whole hours from 0 to 24, such as [2, 5]"
+
 describe('options', () => {
   test.each([
     [{ snyc: 'always' }, "'sync'"],
@@ -233,6 +235,38 @@ describe('options', () => {
     [{ onProgress: 1 }, 'function'],
     [{ signal: {} }, 'AbortSignal'],
     [{ qqqqqqqqqq: 1 }, 'known are'],
+    [
+      { sync: { everyMs: 1.5 } },
+      "option 'sync.everyMs' is a whole number of milliseconds from 1 to 86400000, not 1.5",
+    ],
+    [{ merge: true }, "option 'merge' is false or an object, not true"],
+    [{ merge: [2, 5] }, "option 'merge' is false or an object, not [2, 5]"],
+    [
+      { merge: { windowHour: [2, 5] } },
+      "option 'merge' has no option 'windowHour'; did you mean 'windowHours'?",
+    ],
+    [{ merge: { windowHours: [25, 3] } }, `${HOURS}, not [25, 3]`],
+    [{ merge: { windowHours: [-1, 3] } }, `${HOURS}, not [-1, 3]`],
+    [{ merge: { windowHours: [1.5, 3] } }, `${HOURS}, not [1.5, 3]`],
+    [{ merge: { windowHours: [3, 3] } }, `${HOURS}, not [3, 3]`],
+    [{ merge: { windowHours: [3] } }, `${HOURS}, not [3]`],
+    [{ merge: { windowHours: ['2', '5'] } }, `${HOURS}, not an array`],
+    [{ merge: { windowHours: { from: 2, to: 5 } } }, `${HOURS}, not an object`],
+    [{ merge: { windowHours: '2-5' } }, `${HOURS}, not '2-5'`],
+    [{ merge: { deadRatio: 25 } }, "option 'merge.deadRatio' is a number above 0 and up to 1, not 25"],
+    [
+      { merge: { triggerDeadRatio: 0 } },
+      "option 'merge.triggerDeadRatio' is a number above 0 and up to 1, not 0",
+    ],
+    [
+      { merge: { triggerSmallSegments: 1 } },
+      "option 'merge.triggerSmallSegments' is a whole number of segments from 2",
+    ],
+    [{ merge: { deadBytes: '32 MB' } }, "option 'merge.deadBytes' is a whole number of bytes from 1 to"],
+    [
+      { merge: { maxBytesPerSecond: -1 } },
+      "option 'merge.maxBytesPerSecond' is a whole number of bytes from 0 to",
+    ],
   ])('%j', async (options, hint) => {
     const path = freshStore()
     for (const call of [() => open(path, options as object), () => openSync(path, options as object)]) {

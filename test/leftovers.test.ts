@@ -19,7 +19,7 @@ import { Kernels } from '../src/kernels'
 import { type Manifest, publishManifest, readManifest } from '../src/manifest'
 import type { CopyOrigin } from '../src/segment'
 import { freshStore } from './support/folders'
-import { failure } from './support/ground'
+import { failure, groundWith, openSyncWith } from './support/ground'
 import { contentsOf, killedCopy, overwrite, segmentsOf } from './support/stores'
 
 const kernels = new Kernels()
@@ -246,4 +246,16 @@ describe('what may be the only copy of something', () => {
     cpSync(join(fork, 'MANIFEST'), join(path, 'MANIFEST'))
     await isRefused(path, nameOf(path, 2))
   })
+})
+
+test('what goes by itself while it is looked at is no failure: a merge before the last close may have asked for it', () => {
+  const path = threeSegments()
+  const dropped = dropSecond(path)
+  const remove = (file: string): void => {
+    nodeHost.remove(file)
+    nodeHost.remove(file)
+  }
+  const db = openSyncWith(groundWith({ remove }), path)
+  expect(existsSync(dropped)).toBe(false)
+  db.closeSync()
 })

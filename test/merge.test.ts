@@ -1,4 +1,5 @@
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Host } from '../src/host/host'
 import { nodeHost } from '../src/host/node'
@@ -13,6 +14,13 @@ const never = { sync: 'never', merge: false } as const
 function segmentBytes(path: string): number {
   return segmentsOf(path).reduce((sum, file) => sum + statSync(file).size, 0)
 }
+
+/** What stands in a directory, byte for byte. */
+const filesIn = (path: string): [string, string][] =>
+  readdirSync(path, { withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ name }): [string, string] => [name, readFileSync(join(path, name)).toString('latin1')])
+    .sort(([a], [b]) => (a < b ? -1 : 1))
 
 const isSame = (a: Uint8Array | undefined, b: Uint8Array): boolean =>
   Buffer.compare(a ?? b.subarray(1), b) === 0
@@ -342,6 +350,32 @@ describe('merge', () => {
     expect(entriesIn(path)).toEqual(expected)
   })
 
+  test('given up, it frees what it wrote a little at a time', async () => {
+    const removed: number[] = []
+    const host = {
+      remove: (path: string) => {
+        if (path.endsWith('.data')) removed.push(statSync(path).size)
+        nodeHost.remove(path)
+      },
+    }
+    const path = freshStore()
+    const db = openSyncWith(groundWith(host), path, never)
+    for (let i = 0; i < 6000; i++) db.put(`key ${i}`, `value ${i} ${'x'.repeat(1000)}`)
+    db.delete('key 0')
+    const expected = new Map(db.entries())
+    const control = new AbortController()
+    const onProgress = ({ bytesDone }: { bytesDone: number }): void => {
+      if (bytesDone > 4_000_000) control.abort()
+    }
+    const aborted = db.merge({ onProgress, signal: control.signal })
+    expect(await failure(() => aborted)).toMatchObject({ code: 'CASKY_ABORTED' })
+    expect(removed.length).toBe(1)
+    expect(removed[0]).toBeLessThanOrEqual(2 ** 20)
+    expect(segmentsOf(path).length).toBe(1)
+    await db.close()
+    expect(entriesIn(path)).toEqual(expected)
+  })
+
   test('says so, and changes nothing, where there is no room', async () => {
     const path = freshStore()
     const db = openSyncWith(groundWith({ freeBytes: () => 1000 }), path, {
@@ -350,11 +384,56 @@ describe('merge', () => {
     })
     for (let i = 0; i < 1000; i++) db.put(`key ${i % 300}`, `value ${i} ${'x'.repeat(40)}`)
     await db.flush()
-    const names = readdirSync(path).sort()
-    expect(await failure(() => db.merge())).toMatchObject({ code: 'CASKY_NO_SPACE', got: 1000 })
-    expect(readdirSync(path).filter((name) => !names.includes(name))).toEqual([])
+    const before = { files: filesIn(path), segments: db.stats().segments }
+    expect(before.segments.at(-1)?.state).toBe('active')
+    const refused = await failure(() => db.merge())
+    expect(refused).toMatchObject({ code: 'CASKY_NO_SPACE', got: 1000 })
+    expect(refused.message).toMatch('nothing was changed')
+    expect({ files: filesIn(path), segments: db.stats().segments }).toEqual(before)
     expect(db.get('key 1')).toMatch('value')
     await db.close()
+  })
+
+  test('of a store with one segment, which is written to, leaves it so where there is no room', async () => {
+    const path = freshStore()
+    const db = openSyncWith(groundWith({ freeBytes: () => 1000 }), path, never)
+    for (let i = 0; i < 100; i++) db.put(`key ${i % 30}`, `value ${i}`)
+    await db.flush()
+    const before = { files: filesIn(path), segments: db.stats().segments }
+    const [{ liveBytes }] = before.segments
+    const expected = 2 ** 20 + liveBytes
+    expect(await failure(() => db.merge())).toMatchObject({ code: 'CASKY_NO_SPACE', expected })
+    expect({ files: filesIn(path), segments: db.stats().segments }).toEqual(before)
+    await db.close()
+  })
+
+  test('says what stays where the room goes while it runs', async () => {
+    const path = freshStore()
+    let asked = 0
+    // Asked once before anything is done, and before each run of segments.
+    const freeBytes = (): number => (++asked < 3 ? Number.MAX_SAFE_INTEGER : 1000)
+    const db = openSyncWith(groundWith({ freeBytes }), path, { ...never, maxSegmentBytes: 10_000 })
+    for (let i = 0; i < 600; i++) db.put(`key ${i}`, `value ${i} ${'x'.repeat(40)}`)
+    for (let i = 0; i < 600; i += 2) db.put(`key ${i}`, `again ${i} ${'x'.repeat(40)}`)
+    const refused = await failure(() => db.merge())
+    expect(refused).toMatchObject({ code: 'CASKY_NO_SPACE', got: 1000 })
+    expect(refused.message).toMatch('what it had finished stays')
+    expect(db.stats().merges.freedBytes).toBeGreaterThan(0)
+    expect(db.size).toBe(600)
+    await db.close()
+    expect(entriesIn(path).size).toBe(600)
+  })
+
+  test('goes on where the system can not tell how much room there is', async () => {
+    const path = freshStore()
+    const freeBytes = (): number => {
+      throw systemError('ENOSYS')
+    }
+    const db = openSyncWith(groundWith({ freeBytes }), path, never)
+    for (let i = 0; i < 100; i++) db.put(`key ${i % 30}`, `value ${i}`)
+    expect((await db.merge()).freedBytes).toBeGreaterThan(0)
+    await db.close()
+    expect(entriesIn(path).size).toBe(30)
   })
 
   test('runs by itself when half of a segment is dead, and not where it is turned off', async () => {
@@ -379,6 +458,32 @@ describe('merge', () => {
       expect(db.size).toBe(300)
       await db.close()
     }
+  })
+
+  test('by itself it does nothing where there is no room, says so, and runs once there is', async () => {
+    let freeBytes = 1000
+    const path = freshStore()
+    const db = openSyncWith(groundWith({ freeBytes: () => freeBytes }), path, {
+      sync: 'never',
+      maxSegmentBytes: 50_000,
+    })
+    const until = async (isThere: () => boolean): Promise<void> => {
+      for (let i = 0; i < 500 && !isThere(); i++) await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+    for (let i = 0; i < 3000; i++) db.put(`key ${i % 300}`, `value ${i} ${'x'.repeat(40)}`)
+    await db.flush()
+    await until(() => db.stats().merges.lastError !== undefined)
+    const { merges } = db.stats()
+    expect(merges).toMatchObject({ count: 0, last: undefined })
+    expect(merges.lastError).toMatchObject({ code: 'CASKY_NO_SPACE', got: 1000 })
+    freeBytes = Number.MAX_SAFE_INTEGER
+    for (let i = 0; i < 3000; i++) db.put(`key ${i % 300}`, `newer ${i} ${'x'.repeat(40)}`)
+    await db.flush()
+    await until(() => db.stats().merges.count > 0 && !db.stats().merges.isRunning)
+    expect(db.stats().merges.lastError).toBe(undefined)
+    expect(db.stats().merges.freedBytes).toBeGreaterThan(0)
+    expect(db.size).toBe(300)
+    await db.close()
   })
 
   test('by itself it takes what is there when its turn comes, and not what another one has replaced', async () => {

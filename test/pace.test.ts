@@ -1,5 +1,10 @@
+import { spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Pace } from '../src/pace'
+import { makeWorkshop, removeAll } from './real/ground'
+import { freshStore } from './support/folders'
 import { groundWith } from './support/ground'
 
 /** A slice of 2 ms, and then a rest during which each turn of the event loop takes a quarter of one; in turns. */
@@ -35,4 +40,29 @@ test('where others do something, they get as long as the slice took', async () =
 test('or until they have done', async () => {
   let operations = 0
   expect(await turnsOfRest(() => Math.min(3, operations++ >> 1))).toBeLessThan(8)
+})
+
+test('a process that waits for a merge or a backup of so many bytes a second lives until it is done', async () => {
+  const workshop = await makeWorkshop()
+  try {
+    const script = join(workshop, 'slow.mjs')
+    writeFileSync(
+      script,
+      `import { open } from './casky.mjs'
+      const [path, to] = process.argv.slice(2)
+      const db = await open(path, { sync: 'never', merge: false })
+      for (let i = 0; i < 2000; i++) db.put('key ' + (i % 1000), 'x'.repeat(100))
+      await db.flush()
+      const merged = await db.merge({ maxBytesPerSecond: 2_000_000 })
+      const copied = await db.backup(to, { maxBytesPerSecond: 1_000_000 })
+      console.log(merged.recordsRead, copied.entries)
+      await db.close()`,
+    )
+    const { status, stdout } = spawnSync(process.execPath, [script, freshStore(), freshStore()], {
+      encoding: 'utf8',
+    })
+    expect({ status, stdout }).toEqual({ status: 0, stdout: '2000 1000\n' })
+  } finally {
+    removeAll(workshop)
+  }
 })

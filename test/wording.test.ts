@@ -25,16 +25,42 @@ test('bytes are shown as text where that is safe, and as hex where not', () => {
 
 test('values are named shortly', () => {
   class Thing {}
-  expect([undefined, null, 5, 5n, 'text', [1], {}, new Thing(), () => 1, Symbol('s')].map(name)).toEqual([
+  expect(
+    [
+      undefined,
+      null,
+      5,
+      5n,
+      'text',
+      {},
+      Object.create(null),
+      new Thing(),
+      new Error('e'),
+      () => 1,
+      Symbol('s'),
+    ].map(name),
+  ).toEqual([
     'undefined',
     'null',
     '5',
     '5n',
     "'text'",
-    'an array',
-    'a Object',
+    'an object',
+    'an object',
     'a Thing',
+    'an Error',
     'a function',
     'Symbol(s)',
+  ])
+})
+
+test('of an array of a few numbers is said which, of others that it is one', () => {
+  expect([[], [25, 3], [2.5, Number.NaN, -0], [1, 2, 3, 4, 5], ['a'], [[1]]].map(name)).toEqual([
+    '[]',
+    '[25, 3]',
+    '[2.5, NaN, 0]',
+    'an array',
+    'an array',
+    'an array',
   ])
 })

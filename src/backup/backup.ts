@@ -5,6 +5,7 @@ import { CaskyError } from '../errors'
 import { Kernels } from '../kernels'
 import type { ManifestEntry } from '../manifest'
 import { makeDirectories, type Rooms } from '../open'
+import { STRIDE } from '../pass'
 import { inTurns } from '../steps'
 import { type Description, notAsDescribed, publishDescription, writeDescription } from './description'
 import type { Job } from './job'
@@ -82,6 +83,7 @@ export class Backup {
       )
       const known = shelf.descriptions.get(cut.sequence)
       if (known !== undefined) return await this.proveAgain(known)
+      await job.rest()
       makeDirectories(rooms.host, this.directory)
       await shelf.removeLeftovers()
       const transfer = await this.bring(cut)
@@ -92,7 +94,7 @@ export class Backup {
       await this.publish(description)
       return this.report(description, transfer.counts)
     } catch (error) {
-      shelf.discard()
+      await shelf.discard()
       throw error
     } finally {
       unpin()
@@ -131,7 +133,8 @@ export class Backup {
     const { directory, job, shelf } = this
     const entries = cut.segments.map(({ entry }) => entry)
     const remedy = 'run `casky repair` on the store first'
-    const transfer = new Transfer(job, directory, true, remedy, this.progress('backup', entries))
+    const onBytes = this.progress('backup', entries)
+    const transfer = new Transfer(job, directory, true, remedy, shelf.missingBytesOf(entries), onBytes)
     for (const segment of cut.segments) {
       await shelf.take(transfer, segment)
       await job.rest()
@@ -154,7 +157,8 @@ export class Backup {
 
   private async prove(entries: ManifestEntry[], takenAtMs: number): Promise<Proof> {
     const exhibits = entries.map((entry) => ({ path: this.shelf.pathOf(entry.header.id), entry }))
-    const proof = await prove(this.job, exhibits, takenAtMs, this.progress('verify', entries))
+    const onBytes = this.progress('verify', entries)
+    const proof = await prove(this.job, this.kernels, exhibits, takenAtMs, onBytes)
     if ('reason' in proof) throw await this.blame(proof)
     return proof
   }
@@ -195,7 +199,8 @@ export class Backup {
     const { catalog, health, host } = this.rooms
     const segment = catalog.segments.find(({ header }) => header.id === exhibit.entry.header.id)
     if (segment !== undefined) {
-      await inTurns(checkSegments({ host, kernels: new Kernels(), health }, catalog, [segment]), host.soon)
+      const rooms = { host, kernels: this.kernels, health, stride: STRIDE }
+      await inTurns(checkSegments(rooms, catalog, [segment]), host.soon)
       this.job.check()
       const found = health.damage.find(({ path }) => path === segment.path)
       if (found !== undefined) return damaged(found.path, found.offset, found.reason)

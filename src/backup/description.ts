@@ -1,5 +1,6 @@
 // What a backup says of itself: the segments that make it, each with its length and CRC, and all that a manifest needs
 // to know. One file of JSON for each backup (docs/FORMAT.md, "A directory of backups").
+import { Buffer } from 'node:buffer'
 import { CaskyError, ioError, isCaskyError } from '../errors'
 import { BACKUP_NEXT, backupName, backupSequenceOf, join, SEGMENT_ID_MAX } from '../files'
 import type { Host } from '../host/host'
@@ -40,7 +41,7 @@ export interface Description {
 }
 
 function hexOf(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex')
 }
 
 function hex32(value: number): string {
@@ -105,7 +106,7 @@ function bytesOf(fields: Fields, name: string, count: number): Uint8Array {
   const value = fields[name]
   if (typeof value !== 'string' || value.length !== count * 2 || !/^[0-9a-f]*$/.test(value))
     throw new Unreadable(`its '${name}'`)
-  return Uint8Array.from({ length: count }, (_, i) => Number.parseInt(value.slice(2 * i, 2 * i + 2), 16))
+  return new Uint8Array(Buffer.from(value, 'hex'))
 }
 
 function stateOf({ state }: Fields): SegmentState {
@@ -209,7 +210,9 @@ export async function writeDescription(
   directory: string,
   description: Description,
 ): Promise<void> {
-  await job.writeFile(join(directory, BACKUP_NEXT), encodeDescription(kernels, description))
+  const bytes = encodeDescription(kernels, description)
+  await job.rest()
+  await job.writeFile(join(directory, BACKUP_NEXT), bytes)
 }
 
 /** Puts what was written aside in place. A failure leaves no backup, or one that is whole. */

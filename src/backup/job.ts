@@ -73,11 +73,16 @@ export class Job {
     this.check()
   }
 
+  /** Of a long file that takes long, so it is done off the thread. */
+  async remove(path: string): Promise<void> {
+    await this.wait((done) => this.host.removeLater(path, done))
+  }
+
   /** Makes a small file, on disk on return; its name is as lasting as its directory's next sync. */
   async writeFile(path: string, bytes: Uint8Array): Promise<void> {
     let file: FileHandle | undefined
     try {
-      if (this.host.inspect(path) !== undefined) this.host.remove(path)
+      if (this.host.inspect(path) !== undefined) await this.remove(path)
       file = this.open(path, 'create')
       writeFully(this.host, file, bytes, 0, bytes.length, 0)
       await this.sync(file, path)

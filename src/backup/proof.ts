@@ -5,7 +5,7 @@ import { invariant, ioError, isCaskyError } from '../errors'
 import { Health } from '../health'
 import type { FileHandle } from '../host/host'
 import { readFully } from '../io'
-import { Kernels } from '../kernels'
+import type { Kernels } from '../kernels'
 import { Keydir } from '../keydir/keydir'
 import type { ManifestEntry } from '../manifest'
 import { checkHeader } from '../pass'
@@ -42,11 +42,12 @@ export interface Proof {
 /** What the segments hold, read from these files; or the first thing found that is wrong with them. */
 export async function prove(
   job: Job,
+  /** Used by nothing else meanwhile. */
+  kernels: Kernels,
   exhibits: readonly Exhibit[],
   nowMs: number,
   onBytes: (bytes: number) => void,
 ): Promise<Proof | Fault> {
-  const kernels = new Kernels()
   const keydir = new Keydir(kernels.keyedHash)
   const sink: Sink = {
     put: (low, high, source, at, keyBytes, place) => keydir.put(low, high, source, at, keyBytes, place),
@@ -58,6 +59,7 @@ export async function prove(
     const fault = await reading.run()
     if (fault !== undefined) return { exhibit, ...fault }
     crcs.push(reading.crc)
+    await job.rest()
   }
   return { entries: keydir.count, lastingEntries: keydir.lastingCount, crcs }
 }
@@ -102,6 +104,7 @@ class Reading {
     const { header, bytes } = entry
     checkHeader({ host, kernels, health }, { path, header }, file, nowMs)
     this.crc = this.crcOf(file, 0, Math.min(SEGMENT_HEADER_BYTES, bytes), 0)
+    this.onBytes(SEGMENT_HEADER_BYTES)
     const segment = { slot: 0, path, header, records: 0, lastSequence: 0 }
     const replay = new Replay(kernels, sink, health, segment, nowMs)
     const { bytes: fileBytes } = host.status(file)

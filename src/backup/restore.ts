@@ -87,10 +87,14 @@ export class Restore {
   async run(): Promise<RestoreReport> {
     const { host, job, target, description } = this
     const startedMs = host.clockMs()
+    // Others ran while the lock was waited for, and may now.
+    job.pace.beginSlice()
+    await job.pace.rest()
     this.checkSignal()
     checkTarget(host, target)
     try {
-      this.removeOwn()
+      await this.removeOwn()
+      job.check()
       await this.begin()
       const transfer = await this.bring()
       await this.prove()
@@ -106,7 +110,7 @@ export class Restore {
       return { ...done, bytesCloned, bytesCopied, durationMs, longestSliceMs }
     } catch (error) {
       const isUnknown = isCaskyError(error) && error.code === 'CASKY_POISONED'
-      if (!this.isPublished && !isUnknown) this.takeBack()
+      if (!this.isPublished && !isUnknown) await this.takeBack()
       throw typed('restore a backup', target, error)
     } finally {
       job.stop()
@@ -114,22 +118,22 @@ export class Restore {
   }
 
   /** What an interrupted restore has left; its mark goes last. */
-  private removeOwn(): void {
-    const { host, target } = this
+  private async removeOwn(): Promise<void> {
+    const { host, job, target } = this
     const names = host.list(target).filter((name) => isOfRestore(name) && name !== RESTORING)
     for (const name of names) {
       const path = join(target, name)
       try {
-        host.remove(path)
+        await job.pace.wait((done) => host.removeLater(path, done))
       } catch (cause) {
         throw ioError('remove what an interrupted restore left', path, cause)
       }
     }
   }
 
-  private takeBack(): void {
+  private async takeBack(): Promise<void> {
     try {
-      this.removeOwn()
+      await this.removeOwn()
       tryRemove(this.host, join(this.target, RESTORING))
     } catch {
       // Its mark tells the next restore that what is left may go.
@@ -145,9 +149,13 @@ export class Restore {
     await syncWayTo(job, target)
   }
 
+  private get bytesTotal(): number {
+    return this.description.segments.reduce((sum, { bytes }) => sum + bytes, 0)
+  }
+
   private progress(phase: RestoreProgress['phase']): (bytes: number) => void {
     const { onProgress } = this.call
-    const bytesTotal = this.description.segments.reduce((sum, { bytes }) => sum + bytes, 0)
+    const { bytesTotal } = this
     let bytesDone = 0
     onProgress?.({ phase, bytesDone, bytesTotal })
     return (bytes) => {
@@ -160,7 +168,7 @@ export class Restore {
     const { description, from, job, target } = this
     // A second name would have the store and the backup share what they hold.
     const remedy = 'the backup is damaged: restore another one'
-    const transfer = new Transfer(job, target, false, remedy, this.progress('restore'))
+    const transfer = new Transfer(job, target, false, remedy, this.bytesTotal, this.progress('restore'))
     for (const { header, bytes } of description.segments) {
       const path = join(target, restoringName(header.id))
       await transfer.make(join(from, keptName(header.id)), path, bytes, false)
@@ -178,7 +186,7 @@ export class Restore {
   private async prove(): Promise<void> {
     const { description, job, target, from } = this
     const exhibits = this.exhibits(target, restoringName)
-    const proof = await prove(job, exhibits, description.takenAtMs, this.progress('verify'))
+    const proof = await prove(job, this.kernels, exhibits, description.takenAtMs, this.progress('verify'))
     if ('reason' in proof) throw await this.blame(proof, exhibits.indexOf(proof.exhibit))
     const at = description.segments.findIndex(({ crc }, i) => crc !== proof.crcs[i])
     if (at >= 0) throw notAsDescribed(this.exhibits(from, keptName)[at].path)
@@ -197,7 +205,7 @@ export class Restore {
   /** Whether it is the backup that is damaged, or what was made of it. */
   private async blame({ offset, reason, exhibit }: Fault, at: number): Promise<CaskyError> {
     const kept = this.exhibits(this.from, keptName)[at]
-    const found = await prove(this.job, [kept], this.description.takenAtMs, () => {})
+    const found = await prove(this.job, this.kernels, [kept], this.description.takenAtMs, () => {})
     const isKeptSound = !('reason' in found)
     const place = isKeptSound ? { path: exhibit.path, offset, reason } : { ...found, path: kept.path }
     const what = isKeptSound

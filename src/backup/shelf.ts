@@ -1,6 +1,7 @@
 // The directory that backups are in: what stands there, and what of it is to be kept.
-import { CaskyError, ioError } from '../errors'
+import { CaskyError, ioError, isCaskyError } from '../errors'
 import { BACKUP_NEXT, backupName, isUnfinishedBackup, join, keptIdOf, keptName, nextKeptName } from '../files'
+import { removeLater } from '../io'
 import type { Kernels } from '../kernels'
 import type { ManifestEntry } from '../manifest'
 import { listOrUndefined } from '../open'
@@ -127,9 +128,9 @@ export class Shelf {
       if (!isUnnamed && !isUnfinishedBackup(name)) continue
       const path = join(directory, name)
       try {
-        job.host.remove(path)
+        await job.remove(path)
       } catch (cause) {
-        throw ioError('remove what an interrupted backup left', path, cause)
+        throw isCaskyError(cause) ? cause : ioError('remove what an interrupted backup left', path, cause)
       }
     }
   }
@@ -147,12 +148,12 @@ export class Shelf {
     const found = known && host.inspect(path)
     if (known !== undefined && found?.kind === 'file' && found.bytes >= known.bytes) {
       if (known.bytes >= bytes) {
-        this.bytesReused += bytes
+        this.reuse(transfer, bytes)
         return
       }
       if (this.cutBack(path, known.bytes)) {
         await transfer.copy(from, path, known.bytes, bytes)
-        this.bytesReused += known.bytes
+        this.reuse(transfer, known.bytes)
         return
       }
     }
@@ -163,6 +164,19 @@ export class Shelf {
     // Of two names of one file a rename leaves both.
     if (host.inspect(next) !== undefined) host.remove(next)
     if (known === undefined) this.made.push(path)
+  }
+
+  private reuse(transfer: Transfer, bytes: number): void {
+    this.bytesReused += bytes
+    transfer.passOver(bytes)
+  }
+
+  /** How much of these is not here yet. */
+  missingBytesOf(segments: readonly ManifestEntry[]): number {
+    return segments.reduce(
+      (sum, { header, bytes }) => sum + Math.max(0, bytes - (this.kept.get(header.id)?.bytes ?? 0)),
+      0,
+    )
   }
 
   /** Takes off what an interrupted backup has added. False for a file that has other names: it is not ours alone. */
@@ -187,11 +201,11 @@ export class Shelf {
   }
 
   /** Takes back what no backup names; what can't be removed goes when the next one is made. */
-  discard(): void {
+  async discard(): Promise<void> {
     const { host } = this.job
     for (const path of this.made) {
       try {
-        if (host.inspect(path) !== undefined) host.remove(path)
+        if (host.inspect(path) !== undefined) await removeLater(host, path)
       } catch {
         // As said above.
       }

@@ -1,10 +1,10 @@
 // Brings segments from one directory to another: as a second name of the same file, as a clone, or byte by byte.
 import { CaskyError, ioError, systemCode } from '../errors'
 import type { FileHandle } from '../host/host'
-import { readFully, tryRemove, writeFully } from '../io'
+import { freeBytesAt, readFully, tryRemove, writeFully } from '../io'
 import type { Job } from './job'
 
-const PIECE_BYTES = 0x2_0000
+const PIECE_BYTES = 0x1_0000
 /** Written, and not asked to disk yet, at most: a long sync at the end would hold up those of others. */
 const UNSYNCED_BYTES_MAX = 0x100_0000
 /** Room that is left to others. */
@@ -29,8 +29,15 @@ export class Transfer {
     private canLink: boolean,
     /** What to do where a segment is not there. */
     private readonly remedy: string,
+    /** All that is to come, in one way or another. */
+    private readonly bytesTotal: number,
     private readonly onBytes: (bytes: number) => void,
   ) {}
+
+  /** So much is there already. */
+  passOver(bytes: number): void {
+    this.onBytes(bytes)
+  }
 
   /**
    * Makes `to`, which is not there yet, of the first `bytes` of `from`; synced on return, but for its name. `isFinal`:
@@ -101,6 +108,7 @@ export class Transfer {
     await this.withFile(from, 'read', (source) =>
       this.withFile(to, begin === 0 ? 'create' : 'write', async (target) => {
         let unsyncedBytes = 0
+        await this.job.rest()
         for (let done = begin; done < end; ) {
           const wanted = Math.min(PIECE_BYTES, end - done)
           const read = readFully(host, source, this.piece, 0, wanted, done)
@@ -140,20 +148,21 @@ export class Transfer {
     }
   }
 
-  /** Says so before it is written: a disk that it fills may be the store's own. */
-  private checkSpace(needed: number): void {
-    const { directory } = this
-    let free: number
-    try {
-      free = this.job.host.freeBytes(directory)
-    } catch {
-      // Not every system can tell.
-      return
-    }
-    if (free >= needed + SPARE_BYTES) return
+  /**
+   * Says so before it is written: a disk that it fills may be the store's own. Where neither links nor clones can be had
+   * all that is left will be copied.
+   */
+  private checkSpace(bytes: number): void {
+    const { bytesTotal, canClone, canLink, directory } = this
+    const { bytesLinked, bytesCloned, bytesCopied } = this.counts
+    const isAll = !canLink && !canClone
+    const toCopy = isAll ? Math.max(bytes, bytesTotal - bytesLinked - bytesCloned - bytesCopied) : bytes
+    const needed = toCopy + SPARE_BYTES
+    const free = freeBytesAt(this.job.host, directory)
+    if (free >= needed) return
     throw new CaskyError(
       'CASKY_NO_SPACE',
-      `there is no room for a copy of a segment: it needs ${needed} bytes, and ${free} are free; free some and try again: ${directory}`,
+      `there is no room for what is to be copied: it needs ${needed} bytes, and ${free} are free; free some and try again: ${directory}`,
       { path: directory, expected: needed, got: free },
     )
   }

@@ -57,8 +57,8 @@ export interface Host {
   /** For durations: counts from anywhere, with a fraction, and never runs back. */
   clockMs(): number
   random(bytes: number): Uint8Array
-  /** Calls `run` after `delayMs`; does not keep the process alive. Returns a function that cancels. */
-  later(delayMs: number, run: () => void): () => void
+  /** Calls `run` after `delayMs`; keeps the process alive only where that is asked for. Returns a function that cancels. */
+  later(delayMs: number, run: () => void, keepsAlive?: boolean): () => void
   /**
    * Calls `onChange` after something in a directory was written, made, renamed or removed, perhaps once for several
    * changes. Keeps the process alive. Returns a function that ends it. May miss changes, and say nothing of it.

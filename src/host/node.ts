@@ -111,9 +111,9 @@ export const nodeHost: Host = {
 
   clockMs: () => performance.now(),
   random: (bytes) => randomFillSync(new Uint8Array(bytes)),
-  later: (delayMs, run) => {
+  later: (delayMs, run, keepsAlive = false) => {
     const timer = setTimeout(run, delayMs)
-    timer.unref()
+    if (!keepsAlive) timer.unref()
     return () => clearTimeout(timer)
   },
   watch: (directory, onChange) => {

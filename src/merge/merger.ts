@@ -1,15 +1,17 @@
 // Merges one after the other: those that are asked for, and those that the policy calls for.
 import type { Segment } from '../catalog'
 import { CaskyError, typed } from '../errors'
-import { tryRemove } from '../io'
+import { freeBytesAt, tryRemove } from '../io'
 import type { Jobs } from '../jobs'
-import { Kernels } from '../kernels'
+import type { Kernels } from '../kernels'
 import type { Pace } from '../pace'
 import type { Replaced } from '../replaced'
 import {
+  asEnded,
   deadBytesOf,
   isInWindow,
   isUseful,
+  keptBytesOf,
   type MergePlan,
   type MergeSettings,
   planAll,
@@ -21,6 +23,8 @@ import { type MergeRooms, MergeRun, type RunOutcome } from './run'
 const LOOK_AGAIN_MS = 60_000
 /** Room beside what a merge copies: for the manifest, and for writes that go on. */
 const SPARE_BYTES = 0x10_0000
+
+const NOTHING_CHANGED = 'nothing was changed'
 
 export interface MergeProgress {
   phase: 'merge'
@@ -68,10 +72,12 @@ export interface MergeStats {
 export interface MergerRooms extends MergeRooms {
   replaced: Replaced
   /** The pace of so many bytes a second; 0: as many as there are. */
-  pace: (maxBytesPerSecond: number) => Pace
+  pace: (maxBytesPerSecond: number, isAwaited?: boolean) => Pace
   maxSegmentBytes: number
   /** Has all of the index come in: only then it is exact what is live where. */
   allIn: () => Promise<void>
+  /** Used by one job at a time. */
+  jobKernels: () => Kernels
   /** Ends the segment that is written to. */
   endSegment: () => Promise<void>
   /** Called when segments have been replaced. */
@@ -82,6 +88,8 @@ export interface MergerRooms extends MergeRooms {
 
 export interface MergeCall {
   maxBytesPerSecond: number
+  /** Whether somebody waits for its end. */
+  isAwaited: boolean
   onProgress?: ((progress: MergeProgress) => void) | undefined
   signal?: AbortSignal | undefined
 }
@@ -122,9 +130,13 @@ export class Merger {
   /** Merges all that makes the store smaller, or its files fewer. */
   merge(call: MergeCall): Promise<MergeReport> {
     return this.queue(async () => {
+      const { catalog, maxSegmentBytes } = this.rooms
+      // Before the segment that is written to ends for it: a refusal leaves everything as it was.
+      const { runs } = planAll(asEnded(catalog.segments), maxSegmentBytes, this.mayMerge)
+      await this.checkRoom(runs, NOTHING_CHANGED)
+      this.check(call.signal)
       await this.rooms.endSegment()
       this.check(call.signal)
-      const { catalog, maxSegmentBytes } = this.rooms
       const report = await this.carryOut(planAll(catalog.segments, maxSegmentBytes, this.mayMerge), call)
       await this.removed
       return report
@@ -158,7 +170,10 @@ export class Merger {
     // Another one may come before it: what is due is only known once its turn has come.
     this.queue(async () => {
       const plan = this.planDue(settings)
-      return plan === undefined ? undefined : this.carryOut(plan, { maxBytesPerSecond })
+      if (plan === undefined) return undefined
+      await this.checkRoom(plan.runs, NOTHING_CHANGED)
+      this.check(undefined)
+      return this.carryOut(plan, { maxBytesPerSecond, isAwaited: false })
     }).then(
       (report) => {
         this.stats.lastError = undefined
@@ -221,7 +236,7 @@ export class Merger {
 
   private async carryOut(plan: MergePlan, call: MergeCall): Promise<MergeReport> {
     const { catalog, host } = this.rooms
-    const pace = this.rooms.pace(call.maxBytesPerSecond)
+    const pace = this.rooms.pace(call.maxBytesPerSecond, call.isAwaited)
     this.pace = pace
     const startedMs = host.clockMs()
     const total = (of: (segment: Segment) => number): number =>
@@ -274,13 +289,14 @@ export class Merger {
     /** What this merge wrote: it holds nothing that a delete in a later one of its runs hides. */
     const fresh = new Set<Segment>()
     let bytesDone = 0
-    const kernels = new Kernels()
+    const kernels = this.rooms.jobKernels()
     const runs = [...plan.runs]
     for (let i = 0; i < runs.length; i++) {
       const segments = runs[i]
       const older = catalog.segments.slice(0, catalog.segments.indexOf(segments[0]))
       const dropsTombstones = older.every((segment) => fresh.has(segment) || this.holdsLiveOnly(segment))
-      this.checkSpace(segments)
+      await this.checkRoom([segments], i === 0 ? 'nothing was merged' : 'what it had finished stays')
+      check()
       const onProgress = (bytes: number): void =>
         call.onProgress?.({
           phase: 'merge',
@@ -346,19 +362,23 @@ export class Merger {
     await this.rooms.examine(segment)
   }
 
-  /** Says so before anything is written, where there is no room for what will be. */
-  private checkSpace(segments: readonly Segment[]): void {
+  /** Says so before anything is written, where there is no room for what will be. Each run gives back what it took. */
+  private async checkRoom(runs: readonly (readonly Segment[])[], outcome: string): Promise<void> {
+    if (runs.length === 0) return
     const { catalog, host } = this.rooms
-    const needed = segments.reduce(
-      (sum, { liveBytes, tombstoneBytes }) => sum + liveBytes + tombstoneBytes,
-      SPARE_BYTES,
-    )
-    const free = host.freeBytes(catalog.directory)
+    const { directory } = catalog
+    const needed = SPARE_BYTES + runs.reduce((most, run) => Math.max(most, keptBytesOf(run)), 0)
+    let free = freeBytesAt(host, directory)
+    if (free < needed) {
+      // What was replaced may be on its way out.
+      await this.removed
+      free = freeBytesAt(host, directory)
+    }
     if (free >= needed) return
     throw new CaskyError(
       'CASKY_NO_SPACE',
-      `a merge copies before it frees: it needs ${needed} bytes, and ${free} are free; nothing was changed: ${catalog.directory}`,
-      { path: catalog.directory, expected: needed, got: free },
+      `a merge copies before it frees: it needs ${needed} bytes, and ${free} are free; ${outcome}: ${directory}`,
+      { path: directory, expected: needed, got: free },
     )
   }
 

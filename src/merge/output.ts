@@ -16,7 +16,7 @@ import {
 } from '../../assembly/layout'
 import { CaskyError, invariant, ioError } from '../errors'
 import type { FileHandle, Host } from '../host/host'
-import { clearName, readFully, tryRemove, writeFully } from '../io'
+import { clearName, readFully, shrinkSteps, tryRemove, writeFully } from '../io'
 import type { Kernels } from '../kernels'
 import type { ManifestEntry } from '../manifest'
 import type { Pace } from '../pace'
@@ -36,7 +36,7 @@ import {
 export const MERGE_WINDOW_BYTES = 0x1_0000
 // The windows stand where a scan reads to, and leave most of it free.
 const OUT_AT = SCAN_AT + 0x10_0000
-const OUT_BYTES = 0x4_0000
+const OUT_BYTES = 0x3_0000
 /** Written, and not asked to disk yet, at most: a long sync at the end would hold up those of the writes. */
 const UNSYNCED_BYTES_MAX = 0x100_0000
 /** Nothing is certified until it is synced, and then all of it is, by the seal. */
@@ -292,6 +292,22 @@ export class MergeOutput {
     if (file === undefined) return
     this.file = undefined
     if (!this.isSyncing) this.host.close(file)
+  }
+
+  /** As `discard`, in slices; it may be discarded meanwhile. */
+  async giveUp(): Promise<void> {
+    const { file, host, pace } = this
+    try {
+      if (file !== undefined && !this.isSyncing) {
+        for (const _ of shrinkSteps(host, file, this.writtenBytes)) {
+          if (pace.isDue) await pace.rest()
+          if (this.file === undefined) return
+        }
+      }
+    } catch {
+      // Then it goes at once.
+    }
+    this.discard()
   }
 
   /** Takes it back: at once, and never throws; it is in no manifest, so an open removes it too. */

@@ -144,6 +144,20 @@ export function planAll(
   return { reason: 'asked for', runs }
 }
 
+/** The segments as they are once the one that is written to has ended. */
+export function asEnded(segments: readonly Segment[]): Segment[] {
+  return segments.map((segment) =>
+    segment.state === 'active' && segment.records > 0
+      ? { ...segment, state: 'sealed', bytes: segment.bytes + SEAL_BYTES }
+      : segment,
+  )
+}
+
+/** What the copies of a run take at most. */
+export function keptBytesOf(run: readonly Segment[]): number {
+  return sum(run, ({ liveBytes, tombstoneBytes }) => liveBytes + tombstoneBytes)
+}
+
 /** Whether fewer files or fewer bytes come of it. */
 export function isUseful(run: readonly Segment[], segments: readonly Segment[]): boolean {
   if (run.length !== 1) return run.length > 1
@@ -171,7 +185,7 @@ function runsOf(segments: readonly Segment[], chosen: Set<Segment>, maxSegmentBy
       end()
       continue
     }
-    const kept = segment.liveBytes + segment.tombstoneBytes
+    const kept = keptBytesOf([segment])
     const sequences = run.length === 0 ? 0 : segment.lastSequence - run[0].header.firstSequence
     const isTooMuch =
       keptBytes + kept > maxSegmentBytes ||

@@ -106,7 +106,7 @@ export class MergeRun {
     } catch (error) {
       // What is on disk is unknown then: a manifest may name it.
       if ((error as CaskyError).code === 'CASKY_POISONED') this.leave()
-      else this.discard()
+      else await this.giveUp()
       throw error
     }
   }
@@ -124,6 +124,13 @@ export class MergeRun {
     this.output = undefined
   }
 
+  /** The same, in slices. */
+  private async giveUp(): Promise<void> {
+    this.closeSource()
+    await this.output?.giveUp()
+    this.output = undefined
+  }
+
   private async merge(): Promise<RunOutcome> {
     const { catalog, host, publisher } = this.rooms
     const { segments } = this.plan
@@ -137,7 +144,7 @@ export class MergeRun {
     for (const segment of segments) {
       const isWhole = await this.copyFrom(segment, output)
       if (!isWhole) {
-        this.discard()
+        await this.giveUp()
         return this.outcome({ damaged: segment })
       }
       this.ends.push(this.offsets.length)
@@ -147,7 +154,7 @@ export class MergeRun {
     this.check()
     const entry = await output.finish(segments[segments.length - 1].lastSequence)
     if (!this.isWorthIt(entry)) {
-      this.discard()
+      await this.giveUp()
       return this.outcome({})
     }
     const merged = await this.publish(output, entry)

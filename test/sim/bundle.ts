@@ -53,6 +53,13 @@ export const EARLY_CACHES: Change[] = [
   { file: 'src/caretaker.ts', find: 'LOG_BYTES_MAX = 0x200_0000', replace: 'LOG_BYTES_MAX = 2500' },
   // The keydir of a simulated store is mostly room.
   { file: 'src/caretaker.ts', find: 'keydir.memoryBytes / 2', replace: 'keydir.count' },
+  { file: 'src/checkpoint.ts', find: 'PIECE_BYTES = 0x2_0000', replace: 'PIECE_BYTES = 400' },
+  { file: 'src/checkpoint.ts', find: 'STEP_BYTES = 0x8000', replace: 'STEP_BYTES = 100' },
+  {
+    file: 'src/checkpoint.ts',
+    find: 'UNSYNCED_BYTES_MAX = 0x100_0000',
+    replace: 'UNSYNCED_BYTES_MAX = 700',
+  },
 ]
 
 /** Buffers so small that a few hundred bytes fill them. */
@@ -75,9 +82,10 @@ const SMALL_ROOMS: Change[] = [
     find: 'UNSYNCED_BYTES_MAX = 0x100_0000',
     replace: 'UNSYNCED_BYTES_MAX = 2500',
   },
+  { file: 'src/io.ts', find: 'SHRUNK_AT_ONCE_BYTES = 0x10_0000', replace: 'SHRUNK_AT_ONCE_BYTES = 700' },
   // The clock moves by a hundredth each time it is looked at.
   { file: 'src/pace.ts', find: 'const SLICE_MS = 0.5', replace: 'const SLICE_MS = 0.03' },
-  { file: 'src/merge/output.ts', find: 'const OUT_BYTES = 0x4_0000', replace: 'const OUT_BYTES = 0x1_1000' },
+  { file: 'src/merge/output.ts', find: 'const OUT_BYTES = 0x3_0000', replace: 'const OUT_BYTES = 0x1_1000' },
 ]
 
 export function change(text: string, { file, find, replace }: Change): string {
