@@ -21,12 +21,9 @@ import { TABLES, type TableImage } from './keydir/keydir'
 import type { Ledger } from './ledger'
 import type { Manifest } from './manifest'
 
-/** So much makes a piece, which is written, and read, at once. */
-const PIECE_BYTES = 0x2_0000
+/** So much makes a piece, which is copied and written in one step, and read at once. */
+const PIECE_BYTES = 0x8000
 const PIECE_WORDS = PIECE_BYTES / 4
-/** What is copied in one step. */
-const STEP_BYTES = 0x8000
-const STEP_WORDS = STEP_BYTES / 4
 /** Empty tables cost little to pass over, and not nothing. */
 const STEP_TABLES = 256
 /** Written, and not asked to disk yet, at most: a long sync would hold up those of the writes. */
@@ -70,9 +67,9 @@ export function* checkpointSteps(rooms: CheckpointRooms): Generator<CheckpointSt
     for (let index = 0, passed = 0; index < TABLES; index++) {
       if (!writer.copy(index, ledger))
         return { isWritten: false, reason: 'an entry of the index can not be kept' }
-      if (!writer.isStepFull && ++passed < STEP_TABLES) continue
+      if (!writer.isPieceFull && ++passed < STEP_TABLES) continue
       passed = 0
-      writer.endStep()
+      writer.flush()
       yield 'slice'
       if (writer.unsyncedBytes >= UNSYNCED_BYTES_MAX) yield writer.syncLater
       const reason = refusalOf(rooms) ?? writer.refusal()
@@ -138,8 +135,6 @@ class CheckpointWriter {
   private indexes: Int32Array | undefined
   private words = new Uint32Array(2 * PIECE_WORDS)
   private filledWords = 0
-  /** So many of them came in earlier steps. */
-  private stepWords = 0
   private position = CHECKPOINT_HEADER_BYTES
   private entries = 0
 
@@ -158,8 +153,8 @@ class CheckpointWriter {
     this.file = host.open(next, 'create')
   }
 
-  get isStepFull(): boolean {
-    return this.filledWords - this.stepWords >= STEP_WORDS
+  get isPieceFull(): boolean {
+    return this.filledWords >= PIECE_WORDS
   }
 
   get unsyncedBytes(): number {
@@ -178,14 +173,7 @@ class CheckpointWriter {
       if (this.file === undefined) host.close(file)
       done(error)
     })
-  }
-
-  /** What comes next may meet other segments, and other writes. */
-  endStep(): void {
-    if (this.filledWords >= PIECE_WORDS) this.flush()
-    this.stepWords = this.filledWords
-    this.indexes = undefined
-  }
+  };
 
   /** Others may run while what was written goes. */
   *giveUp(reason: string): Generator<'slice', CheckpointOutcome> {

@@ -14,7 +14,7 @@ beforeAll(useMemory)
 
 const KEYS = 12_000
 const FUTURE_MS = 4_000_000_000_000
-const PIECE_BYTES = 0x2_0000
+const PIECE_BYTES = 0x8000
 /** In the first piece and in the second. */
 const PLACES = [0, 5000, PIECE_BYTES + 7777]
 const MENDED = 'a part of it is damaged, and was read from the log instead'

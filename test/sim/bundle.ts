@@ -53,8 +53,7 @@ export const EARLY_CACHES: Change[] = [
   { file: 'src/caretaker.ts', find: 'LOG_BYTES_MAX = 0x200_0000', replace: 'LOG_BYTES_MAX = 2500' },
   // The keydir of a simulated store is mostly room.
   { file: 'src/caretaker.ts', find: 'keydir.memoryBytes / 2', replace: 'keydir.count' },
-  { file: 'src/checkpoint.ts', find: 'PIECE_BYTES = 0x2_0000', replace: 'PIECE_BYTES = 400' },
-  { file: 'src/checkpoint.ts', find: 'STEP_BYTES = 0x8000', replace: 'STEP_BYTES = 100' },
+  { file: 'src/checkpoint.ts', find: 'PIECE_BYTES = 0x8000', replace: 'PIECE_BYTES = 200' },
   {
     file: 'src/checkpoint.ts',
     find: 'UNSYNCED_BYTES_MAX = 0x100_0000',
