@@ -4,15 +4,7 @@ import { GrowableBytes, GrowableWords } from './bytes'
 import type { Catalog } from './catalog'
 import type { Kernels } from './kernels'
 import type { KeyOrder } from './key-order'
-import {
-  CHANGE_MOVE,
-  CHANGE_PUT,
-  CHANGE_REMOVE,
-  emptyPlace,
-  Keydir,
-  type Place,
-  TABLES,
-} from './keydir/keydir'
+import { emptyPlace, Keydir, type Place, TABLES } from './keydir/keydir'
 import type { Memtable } from './memtable'
 import type { Overlay } from './overlay'
 import type { RawRecord } from './oversize'
@@ -88,7 +80,7 @@ export class Ledger {
       keyBytes: number,
       place: Place,
     ): void => {
-      if (!this.keydir.defer(CHANGE_PUT, low, high, source, at, keyBytes, place))
+      if (!this.keydir.defer(false, low, high, source, at, keyBytes, place))
         this.put(low, high, source, at, keyBytes, place)
     },
 
@@ -100,23 +92,8 @@ export class Ledger {
       keyBytes: number,
       place: Place,
     ): void => {
-      if (this.keydir.defer(CHANGE_REMOVE, low, high, source, at, keyBytes, place))
-        this.bury(place.segment, keyBytes)
+      if (this.keydir.defer(true, low, high, source, at, keyBytes, place)) this.bury(place.segment, keyBytes)
       else this.remove(low, high, source, at, keyBytes, place)
-    },
-
-    /** As `Ledger.move`. */
-    move: (
-      low: number,
-      high: number,
-      source: Uint8Array,
-      at: number,
-      keyBytes: number,
-      from: Pick<Place, 'segment' | 'offset'>,
-      to: Pick<Place, 'segment' | 'offset'>,
-    ): void => {
-      if (!this.keydir.defer(CHANGE_MOVE, low, high, source, at, keyBytes, from, to))
-        this.move(low, high, source, at, keyBytes, from, to)
     },
   }
 
@@ -190,17 +167,15 @@ export class Ledger {
     this.catalog.at(place.segment).liveBytes += place.recordBytes
   }
 
-  /** As `move`, of all keys with a record in the segment in slot `from` that has moved: `movedTo` says where to. */
+  /**
+   * As `move`, of all keys with a record in the segment in slot `from` that has moved: `movedTo` says where to. Nothing that
+   * a checkpoint holds may have.
+   */
   moveAll(from: number, to: number, movedTo: (offset: number) => number | undefined): void {
     const { catalog } = this
-    this.keydir.repoint((place) => {
-      const offset = place.segment === from ? movedTo(place.offset) : undefined
-      if (offset === undefined) return false
-      catalog.at(from).liveBytes -= place.recordBytes
-      catalog.at(to).liveBytes += place.recordBytes
-      place.segment = to
-      place.offset = offset
-      return true
+    this.keydir.moveAll(from, to, movedTo, (recordBytes) => {
+      catalog.at(from).liveBytes -= recordBytes
+      catalog.at(to).liveBytes += recordBytes
     })
   }
 

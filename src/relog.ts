@@ -90,8 +90,9 @@ export function relog(rooms: RelogRooms, tail: Segment, header: SegmentHeader, p
   const { tombstoneBytes } = copied
   segment.tombstoneBytes += tombstoneBytes
   tail.tombstoneBytes = Math.max(0, tail.tombstoneBytes - tombstoneBytes)
+  // What a checkpoint holds lies in what it certifies, or is replayed from the log: nothing of that has moved.
   const { keydir } = ledger
-  if (!keydir.isFolded && copied.entry.records * WALKED_PER_RECORD_MAX >= keydir.count) {
+  if (keydir.isFolded || copied.entry.records * WALKED_PER_RECORD_MAX >= keydir.count) {
     ledger.moveAll(tail.slot, segment.slot, movedOffset(copied, certifiedBytes))
   } else {
     movePlaces(rooms, kernels, { ...tail, bytes }, segment.slot, copied.to)
@@ -238,7 +239,7 @@ function movePlaces(
   for (const { word, offset, keyAt, keyBytes } of writesBehind(rooms, kernels, tail)) {
     const to = { segment: slot, offset: offsets.at(next++) }
     const from = { segment: tail.slot, offset }
-    rooms.ledger.opening.move(
+    rooms.ledger.move(
       words[word + ROW_HASH_LOW],
       words[word + ROW_HASH_HIGH],
       bytes,

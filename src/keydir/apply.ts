@@ -1,6 +1,6 @@
 // Makes the changes that have waited for tables of a checkpoint, once these are made and before anybody sees them.
 import { invariant } from '../errors'
-import { type Backlog, CHANGE_MOVE, CHANGE_REMOVE } from './backlog'
+import type { Backlog } from './backlog'
 import { emptyPlace, type Place } from './heap'
 import type { Table } from './table'
 
@@ -37,23 +37,17 @@ export function applyChanges(
     count(place, 1)
     if (place.expiresAtMs !== undefined) effects.expiring.push(place.expiresAtMs)
   }
-  backlog.forEach(piece, ({ kind, hashLow, hashHigh, source, at, keyBytes, place, to }) => {
+  backlog.forEach(piece, ({ removes, hashLow, hashHigh, source, at, keyBytes, place }) => {
     const table = tableOf(hashHigh)
     invariant(table !== undefined, 'a change waits for a table that is in the piece')
     const hash24 = hashFor(table, hashLow, source, at, keyBytes)
     const slot = table.find(hash24, source, at, keyBytes)
     if (slot >= 0) table.read(slot, old)
-    if (kind === CHANGE_REMOVE) {
+    if (removes) {
       if (slot < 0) return
       table.remove(slot)
       effects.entries--
       retire()
-    } else if (kind === CHANGE_MOVE) {
-      if (slot < 0 || old.segment !== place.segment || old.offset !== place.offset) return
-      const moved = { ...old, ...to }
-      table.replace(slot, source, at, keyBytes, moved)
-      retire()
-      live(moved)
     } else if (slot < 0) {
       table.insert(~slot, hash24, source, at, keyBytes, place)
       effects.entries++

@@ -2,23 +2,20 @@
 // open after a kill reads the end of the log, and no table. For each piece of the checkpoint a list, in the log's order:
 //
 //   change  word 0  where the next change of the piece is (0: it is the last)
-//           word 1  2 bits: its kind | 1 bit: damaged | 1 bit: expires | 16 bits: bytes of the key
+//           word 1  1 bit: it removes the key | 1 bit: damaged | 1 bit: expires | 16 bits: bytes of the key
 //           words 2 and 3  the key's hash, low and high
 //           words 4 and 5  the record's segment slot and offset
-//           words 6 to 8  of a put: bytes of the value, and expiresAtMs, low and high
-//           words 6 and 7  of a move: the segment slot and the offset that the record has now
+//           words 6 to 8  bytes of the value, and expiresAtMs, low and high
 //           the key, padded to whole words
 import { TWO_32 } from '../bytes'
 import { recordBytes } from '../segment'
 import { emptyPlace, type Place } from './heap'
 
-export const CHANGE_PUT = 0
-export const CHANGE_REMOVE = 1
-export const CHANGE_MOVE = 2
-
-const KIND_SHIFT = 30
-const DAMAGED = 1 << 29
-const EXPIRES = 1 << 28
+const REMOVES = 1 << 31
+const DAMAGED = 1 << 30
+const EXPIRES = 1 << 29
+const SEGMENT_WORD = 4
+const OFFSET_WORD = 5
 const FIXED_WORDS = 9
 const CHUNK_BITS = 16
 const CHUNK_WORDS = 1 << CHUNK_BITS
@@ -29,16 +26,14 @@ const CHUNKS_MAX = BYTES_MAX / (CHUNK_WORDS * 4)
 
 /** A change as `forEach` shows it: one object for all. */
 export interface Change {
-  kind: number
+  removes: boolean
   hashLow: number
   hashHigh: number
   source: Uint8Array
   at: number
   keyBytes: number
-  /** Of a put the new place; of a move what the old one was, its segment and its offset only. */
+  /** Where the record lies. */
   place: Place
-  /** Of a move: where the record lies now. */
-  to: { segment: number; offset: number }
 }
 
 export class Backlog {
@@ -68,17 +63,16 @@ export class Backlog {
     return this.first[piece] !== 0
   }
 
-  /** False, and nothing is kept, where there is no more room. `to`: of a move. */
+  /** False, and nothing is kept, where there is no more room. */
   add(
     piece: number,
-    kind: number,
+    removes: boolean,
     hashLow: number,
     hashHigh: number,
     source: Uint8Array,
     at: number,
     keyBytes: number,
-    place: Pick<Place, 'segment' | 'offset'> & Partial<Place>,
-    to: Change['to'],
+    { segment, offset, valueBytes, expiresAtMs, isDamaged }: Place,
   ): boolean {
     const size = FIXED_WORDS + ((keyBytes + 3) >>> 2)
     if (this.usedWords + size > CHUNK_WORDS && !this.begin()) return false
@@ -86,23 +80,17 @@ export class Backlog {
     const words = this.chunks[chunk]
     const word = this.usedWords
     this.usedWords += size
-    const { expiresAtMs } = place
+    const expiry = expiresAtMs ?? 0
     const flags =
-      (place.isDamaged === true ? DAMAGED : 0) |
-      (kind === CHANGE_PUT && expiresAtMs !== undefined ? EXPIRES : 0)
-    words[word + 1] = (kind << KIND_SHIFT) | flags | keyBytes
+      (removes ? REMOVES : 0) | (isDamaged ? DAMAGED : 0) | (expiresAtMs === undefined ? 0 : EXPIRES)
+    words[word + 1] = flags | keyBytes
     words[word + 2] = hashLow
     words[word + 3] = hashHigh
-    words[word + 4] = place.segment
-    words[word + 5] = place.offset
-    if (kind === CHANGE_MOVE) {
-      words[word + 6] = to.segment
-      words[word + 7] = to.offset
-    } else {
-      words[word + 6] = place.valueBytes ?? 0
-      words[word + 7] = expiresAtMs ?? 0
-      words[word + 8] = (expiresAtMs ?? 0) / TWO_32
-    }
+    words[word + SEGMENT_WORD] = segment
+    words[word + OFFSET_WORD] = offset
+    words[word + 6] = valueBytes
+    words[word + 7] = expiry
+    words[word + 8] = expiry / TWO_32
     const bytes = this.bytesOf[chunk]
     const keyAt = (word + FIXED_WORDS) * 4
     for (let i = 0; i < keyBytes; i++) bytes[keyAt + i] = source[at + i]
@@ -134,32 +122,42 @@ export class Backlog {
   /** Calls `visit` with each change of a piece, in the log's order. They stay. */
   forEach(piece: number, visit: (change: Change) => void): void {
     const place = emptyPlace()
-    const to = { segment: 0, offset: 0 }
-    const change: Change = {
-      ...{ kind: 0, hashLow: 0, hashHigh: 0 },
-      ...{ source: new Uint8Array(0), at: 0, keyBytes: 0, place, to },
-    }
+    const key = { source: new Uint8Array(0), at: 0, keyBytes: 0 }
+    const change: Change = { removes: false, hashLow: 0, hashHigh: 0, ...key, place }
     for (let each = this.first[piece], next = 0; each !== 0; each = next) {
       const words = this.chunks[each >>> CHUNK_BITS]
       const word = each & WORD_MASK
       next = words[word]
       const head = words[word + 1]
       const expires = (head & EXPIRES) !== 0
-      change.kind = head >>> KIND_SHIFT
+      change.removes = (head & REMOVES) !== 0
       change.hashLow = words[word + 2]
       change.hashHigh = words[word + 3]
       change.source = this.bytesOf[each >>> CHUNK_BITS]
       change.at = (word + FIXED_WORDS) * 4
       change.keyBytes = head & 0xffff
-      place.segment = words[word + 4]
-      place.offset = words[word + 5]
+      place.segment = words[word + SEGMENT_WORD]
+      place.offset = words[word + OFFSET_WORD]
       place.isDamaged = (head & DAMAGED) !== 0
       place.valueBytes = words[word + 6]
       place.expiresAtMs = expires ? words[word + 7] + words[word + 8] * TWO_32 : undefined
       place.recordBytes = recordBytes(change.keyBytes, place.valueBytes, expires)
-      to.segment = words[word + 6]
-      to.offset = words[word + 7]
       visit(change)
+    }
+  }
+
+  /** The records that lie in the segment in slot `from` lie in that in slot `to`, where `movedTo` says that they moved. */
+  moveAll(from: number, to: number, movedTo: (offset: number) => number | undefined): void {
+    for (const begin of this.first) {
+      for (let each = begin; each !== 0; ) {
+        const words = this.chunks[each >>> CHUNK_BITS]
+        const word = each & WORD_MASK
+        each = words[word]
+        const offset = words[word + SEGMENT_WORD] === from ? movedTo(words[word + OFFSET_WORD]) : undefined
+        if (offset === undefined) continue
+        words[word + SEGMENT_WORD] = to
+        words[word + OFFSET_WORD] = offset
+      }
     }
   }
 

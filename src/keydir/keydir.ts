@@ -10,7 +10,6 @@ import { exportTable, imageWords, importTable, type TableImage } from './image'
 import type { KeyedHash } from './strain'
 import { Table } from './table'
 
-export { CHANGE_MOVE, CHANGE_PUT, CHANGE_REMOVE } from './backlog'
 export type { FoldedKeydir, FoldedPiece, PieceSource } from './folded'
 export { PieceDamaged } from './folded'
 export type { Place, Visit } from './heap'
@@ -120,22 +119,21 @@ export class Keydir {
   }
 
   /**
-   * Keeps a change to a key whose table waits in a checkpoint, until that comes in. False where it doesn't, or there is no
-   * room: then it is to be made at once. `to`: of a move, where the record lies now.
+   * Keeps a change to a key whose table waits in a checkpoint, until that comes in: its newest record is at `place`, or
+   * `removes` it. False where the table doesn't wait, or there is no room: then the change is to be made at once.
    */
   defer(
-    kind: number,
+    removes: boolean,
     hashLow: number,
     hashHigh: number,
     source: Uint8Array,
     at: number,
     keyBytes: number,
-    place: Pick<Place, 'segment' | 'offset'>,
-    to: Pick<Place, 'segment' | 'offset'> = place,
+    place: Place,
   ): boolean {
     const piece = this.folded?.pieceOf(hashHigh >>> TABLE_SHIFT) ?? -1
     if (piece < 0 || this.backlog === undefined) return false
-    return this.backlog.add(piece, kind, hashLow, hashHigh, source, at, keyBytes, place, to)
+    return this.backlog.add(piece, removes, hashLow, hashHigh, source, at, keyBytes, place)
   }
 
   /** Has those tables come in for which changes wait: what is counted here is exact only then. */
@@ -298,10 +296,27 @@ export class Keydir {
     })
   }
 
-  /** Shows each entry's place to `change`, which may set its segment and its offset, and then says true. */
-  repoint(change: (place: Place) => boolean): void {
+  /**
+   * Points what lies in the segment in slot `from` to that in slot `to`, where `movedTo` says that it has moved, and tells
+   * how many bytes each record takes that is live. What waits in a checkpoint must not have moved; what waits for it may.
+   */
+  moveAll(
+    from: number,
+    to: number,
+    movedTo: (offset: number) => number | undefined,
+    onMoved: (recordBytes: number) => void,
+  ): void {
     const place = emptyPlace()
-    for (let index = 0; index < TABLES; index++) this.tableAt(index)?.repoint(place, change)
+    const change = (): boolean => {
+      const offset = place.segment === from ? movedTo(place.offset) : undefined
+      if (offset === undefined) return false
+      place.segment = to
+      place.offset = offset
+      onMoved(place.recordBytes)
+      return true
+    }
+    for (const table of this.tables) table?.repoint(place, change)
+    this.backlog?.moveAll(from, to, movedTo)
   }
 
   /** The words that `exportOf` writes; 0 where there is no entry. */

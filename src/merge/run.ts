@@ -251,7 +251,7 @@ export class MergeRun {
         doneBytes = offset
         this.onProgress(this.bytesRead)
         await output.syncSome()
-        if (this.pace.isDue) await this.pace.rest()
+        await this.rest()
         this.check()
       }
     } finally {
@@ -286,15 +286,20 @@ export class MergeRun {
   private async decide(count: number, at: number, offset: number, segment: Segment): Promise<number> {
     let kept = 0
     for (let begin = 0; begin < count; begin += TOUCH_AT_ONCE) {
+      await this.rest()
       const found = this.decideSome(begin, Math.min(begin + TOUCH_AT_ONCE, count), at, offset, segment)
       if (found === FOUND_DAMAGE) return FOUND_DAMAGE
       kept += found
-      if (this.pace.isDue) {
-        await this.pace.rest()
-        this.check()
-      }
     }
+    await this.rest()
     return kept
+  }
+
+  /** Lets others run, where it is time: between any two things, since what runs for the first time takes long. */
+  private async rest(): Promise<void> {
+    if (!this.pace.isDue) return
+    await this.pace.rest()
+    this.check()
   }
 
   /** The same for some of the rows. */
