@@ -37,6 +37,8 @@ export class Caretaker {
   private checkpointedAt: { segments: readonly Segment[]; bytes: number } | undefined
   /** What opening had to read behind the checkpoint; none once there is a newer one. */
   private readBehindBytes: number
+  /** Whether a checkpoint was written since the store was opened. */
+  private isRewritten = false
   private isDue = false
   private cancelTimer: (() => void) | undefined
   /** Ends the steps that are under way. */
@@ -46,8 +48,9 @@ export class Caretaker {
   constructor(
     private readonly rooms: CaretakerRooms,
     private readonly jobs: Jobs,
-    { checkpoint, bySegment, withoutHint }: RecoveryReport,
+    private readonly recovery: RecoveryReport,
   ) {
+    const { checkpoint, bySegment, withoutHint } = recovery
     const lacking = new Set(withoutHint)
     for (const segment of rooms.catalog.segments) if (!lacking.has(segment.header.id)) this.seen.add(segment)
     if (checkpoint.used) this.checkpointedAt = this.position()
@@ -144,6 +147,7 @@ export class Caretaker {
         if (step.value.isWritten) {
           this.checkpointedAt = begin
           this.readBehindBytes = 0
+          this.isRewritten = true
         }
         break
       }
@@ -183,7 +187,9 @@ export class Caretaker {
   /** How much of the log an open would have to read beside the checkpoint. */
   private uncheckpointedBytes(): number {
     const { segments } = this.rooms.catalog
-    const covered = this.checkpointedAt?.segments ?? []
+    // Where a part of it turned out damaged, the next open would read all of the log.
+    const isSound = this.isRewritten || this.recovery.checkpoint.reason === undefined
+    const covered = isSound ? (this.checkpointedAt?.segments ?? []) : []
     // Where a merge has replaced one of them it is of no use.
     const isUsable = covered.length > 0 && covered.every((segment, i) => segments[i] === segment)
     const behind = isUsable ? segments.slice(covered.length - 1) : segments

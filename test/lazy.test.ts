@@ -401,6 +401,8 @@ describe('an index that turns out damaged', () => {
       again.db.closeSync()
       const last = openRooms(killed)
       expectModel(last, model)
+      // It was written anew.
+      expect(last.rooms.recovery.checkpoint).toMatchObject({ used: true, reason: undefined })
       last.db.closeSync()
     }
   })

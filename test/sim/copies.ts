@@ -31,6 +31,8 @@ interface Attempt {
   sequence: number | undefined
   /** Begun while another one went to the same directory. */
   isQueued: boolean
+  /** Whether errors were to be expected when it began: taking back what it made takes its time. */
+  couldFail: boolean
 }
 
 /** What a crash left at some call. */
@@ -77,6 +79,7 @@ export class Copies {
       to: undefined,
       sequence: undefined,
       isQueued,
+      couldFail: this.books.mayFail(),
     }
     this.attempts.push(attempt)
     db.backup(directory, { since: place.since, signal }).then(
@@ -124,7 +127,7 @@ export class Copies {
     // A check takes a manifest that it can't read for a damaged one.
     if (code === 'CASKY_CORRUPT' && !this.isDone('check'))
       this.verdict.reach(new Violation(RULE, `a backup: ${(error as Error).stack}`))
-    else this.books.expectTyped('backup', error)
+    else this.books.expectTyped('backup', error, attempt.couldFail)
   }
 
   private isDone(what: Step['do']): boolean {

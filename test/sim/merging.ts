@@ -16,11 +16,12 @@ export class Merging {
   /** Begins one, which goes on while the next steps do. */
   begin(db: Casky, signal: AbortSignal, mayBeAborted: boolean): void {
     this.asked++
+    const couldFail = this.books.mayFail()
     db.merge({ signal })
       .catch((error) => {
         if (error.code === 'CASKY_CLOSED') return
         if (error.code === 'CASKY_ABORTED' && mayBeAborted) return
-        this.books.expectTyped('merge', error)
+        this.books.expectTyped('merge', error, couldFail)
       })
       .finally(() => this.asked--)
   }
