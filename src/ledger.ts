@@ -8,6 +8,7 @@ import { emptyPlace, Keydir, type Place, TABLES } from './keydir/keydir'
 import type { Memtable } from './memtable'
 import type { Overlay } from './overlay'
 import type { RawRecord } from './oversize'
+import type { Sink } from './replay'
 import { recordBytes } from './segment'
 
 /** Keys looked up together, so that their cache misses overlap. */
@@ -67,31 +68,15 @@ export class Ledger {
   }
 
   /** The log as it is read while the store opens: what it says of tables that wait in a checkpoint waits for them. */
-  readonly opening = {
-    touch: (hashLow: number, hashHigh: number): void => {
-      this.touched ^= this.keydir.touchIfIn(hashLow, hashHigh)
+  readonly opening: Sink = {
+    touch: (low, high) => {
+      this.touched ^= this.keydir.touchIfIn(low, high)
     },
-
-    put: (
-      low: number,
-      high: number,
-      source: Uint8Array,
-      at: number,
-      keyBytes: number,
-      place: Place,
-    ): void => {
+    put: (low, high, source, at, keyBytes, place) => {
       if (!this.keydir.defer(false, low, high, source, at, keyBytes, place))
         this.put(low, high, source, at, keyBytes, place)
     },
-
-    remove: (
-      low: number,
-      high: number,
-      source: Uint8Array,
-      at: number,
-      keyBytes: number,
-      place: Place,
-    ): void => {
+    remove: (low, high, source, at, keyBytes, place) => {
       if (this.keydir.defer(true, low, high, source, at, keyBytes, place)) this.bury(place.segment, keyBytes)
       else this.remove(low, high, source, at, keyBytes, place)
     },

@@ -15,8 +15,8 @@ export interface Effects {
 }
 
 /**
- * `tableOf`: the table of the piece that a key belongs into; `hashFor`: the hash by which it knows the key. Should there be no memory for one change, the tables are not
- * to be kept.
+ * `tableOf`: the table of the piece that a key belongs into; `hashFor`: the hash by which it knows the key. Should there
+ * be no memory for one change, the tables are not to be kept.
  */
 export function applyChanges(
   backlog: Backlog,
