@@ -1,4 +1,9 @@
-import { defineConfig } from 'tsup'
+import { defineConfig, type Options } from 'tsup'
+
+// Constants of other files become literals: V8 would load each from its module, and check it, every time.
+const esbuildOptions: Options['esbuildOptions'] = (options) => {
+  options.minifySyntax = true
+}
 
 export default defineConfig([
   {
@@ -9,6 +14,7 @@ export default defineConfig([
     target: 'es2022',
     platform: 'node',
     removeNodeProtocol: false,
+    esbuildOptions,
   },
   {
     // The command line carries its own dependencies inside, so that they weigh on nobody who embeds the core.
@@ -17,6 +23,7 @@ export default defineConfig([
     target: 'es2022',
     platform: 'node',
     removeNodeProtocol: false,
+    esbuildOptions,
     noExternal: [/.*/],
     banner: {
       js: "#!/usr/bin/env node\nimport { createRequire as casky_require } from 'node:module'; const require = casky_require(import.meta.url);",

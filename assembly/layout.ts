@@ -37,7 +37,9 @@ export const FOLDED_AT = 0xe000 // what is left of it
 export const FOLDED_TWICE_AT = 0xe400
 export const KEY_AT = 0x1_0000 // the key of the call under way
 export const KEYS_AT = 0x2_1000 // the keys of a call that looks for several
-export const KEYS_BYTES = 0xf000
+export const KEYS_BYTES = 0xe800
+export const KEY_TABLE_AT = 0x2_f800 // and rows for them
+export const KEY_ROWS_MAX = 64
 export const WRITE_AT = 0x3_0000 // the commit group that is filling
 export const WRITE_BYTES = 0x4_0000
 export const READ_AT = 0x8_0000 // a record on its way from disk to the caller
@@ -65,8 +67,8 @@ export const RESULT_ADVANCED_BYTES = 5
 export const RESULT_NEXT_SEQUENCE = 6 // f64, two words: one past the last may be 2^32
 export const RESULT_LAST_RECORD = 8
 
-// --- one row of the scan's table, or of the group's, as u32 words ---
-export const ROW_AT = 0 // bytes from the start of the scanned part, or of the group
+// --- one row of the scan's table, of the group's, or of keys that are looked for together, as u32 words ---
+export const ROW_AT = 0 // bytes from the start of the scanned part, or of the group; where a key stands that is looked for
 export const ROW_KIND = 1 // kind and flags; ROW_VALUE_DAMAGED; key length in the high half
 export const ROW_VALUE_BYTES = 2
 export const ROW_SEQUENCE = 3

@@ -6,21 +6,29 @@
 // costs a read of one record instead of a block. It is the list of ghosts of 2Q (T. Johnson and D. Shasha, "2Q: A Low
 // Overhead High Performance Buffer Management Replacement Algorithm", VLDB 1994), as a table of so many places.
 import { CACHE_AT } from '../assembly/layout'
+import { TWO_32 } from './bytes'
+import type { Place } from './keydir/keydir'
 
-export const CACHE_BLOCK_BYTES = 4096
+const BLOCK_SHIFT = 12
+export const CACHE_BLOCK_BYTES = 1 << BLOCK_SHIFT
 const WAYS = 8
 /** Records are longer, so no two of a block begin within the same. */
-const GRAIN_BYTES = 16
-const GRAINS_PER_WORD = 32
+const GRAIN_SHIFT = 4
+const GRAIN_BYTES = 1 << GRAIN_SHIFT
+const WORD_SHIFT = 5
+const GRAINS_PER_WORD = 1 << WORD_SHIFT
 const WORDS_PER_BLOCK = CACHE_BLOCK_BYTES / (GRAIN_BYTES * GRAINS_PER_WORD)
 const BLOCKS_PER_SEGMENT = 2 ** 20
 const NOTHING = -1
 /** For so many blocks that are cached there is one ghost, a block that was missed of late. */
 const WAYS_PER_GHOST = 4
 
-const grainOf = (address: number): number => Math.floor((address - CACHE_AT) / GRAIN_BYTES)
-const wordOf = (grain: number): number => Math.floor(grain / GRAINS_PER_WORD)
-const bitOf = (grain: number): number => 1 << (grain % GRAINS_PER_WORD)
+// Shifts, and no divisions: of numbers that don't fit into 31 bits V8 makes floating-point ones, and a remainder of such is
+// an x87 instruction that stops everything else.
+const grainOf = (address: number): number => (address - CACHE_AT) >>> GRAIN_SHIFT
+const wordOf = (grain: number): number => grain >>> WORD_SHIFT
+const bitOf = (grain: number): number => 1 << (grain & (GRAINS_PER_WORD - 1))
+export const blockOf = (offset: number): number => offset >>> BLOCK_SHIFT
 
 export class BlockCache {
   private readonly sets: number
@@ -32,6 +40,8 @@ export class BlockCache {
   private readonly ghosts: Float64Array
   /** A bit for each grain: the record that begins there was verified since its block was read. */
   private readonly verified: Uint32Array
+  /** Kept, or the compiler might leave the reads out. */
+  private touched = 0
   hits = 0
   misses = 0
 
@@ -48,13 +58,14 @@ export class BlockCache {
     return this.sets > 0
   }
 
-  private mix(segment: number, block: number): number {
+  /** One of so many, by the block. */
+  private pick(segment: number, block: number, count: number): number {
     const mixed = Math.imul(block ^ Math.imul(segment + 1, 0x9e37_79b1), 0x85eb_ca6b)
-    return (mixed ^ (mixed >>> 15)) >>> 0
+    return (((mixed ^ (mixed >>> 15)) >>> 0) * (count / TWO_32)) | 0
   }
 
   private firstOf(segment: number, block: number): number {
-    return (this.mix(segment, block) % this.sets) * WAYS
+    return this.pick(segment, block, this.sets) * WAYS
   }
 
   /** The address of the block, or 0. */
@@ -69,15 +80,30 @@ export class BlockCache {
     return CACHE_AT + way * CACHE_BLOCK_BYTES
   }
 
-  /** As `find`, and it counts for nothing. */
-  peek(segment: number, block: number): number {
-    const way = this.wayOf(segment, block)
-    return way < 0 ? 0 : CACHE_AT + way * CACHE_BLOCK_BYTES
+  /**
+   * The addresses of the first so many records, 0 where they are not here, and brings in what `find` and `isVerified` look
+   * at, in short loops (see keydir/touch.ts). It counts for nothing.
+   */
+  locateAll(places: readonly Place[], count: number, addresses: Uint32Array): void {
+    const { tags, verified } = this
+    let touched = 0
+    for (let i = 0; i < count; i++) addresses[i] = this.firstOf(places[i].segment, blockOf(places[i].offset))
+    for (let i = 0; i < count; i++) touched ^= tags[addresses[i]]
+    for (let i = 0; i < count; i++) {
+      const { segment, offset } = places[i]
+      const way = this.wayFrom(addresses[i], segment, blockOf(offset))
+      addresses[i] = way < 0 ? 0 : CACHE_AT + way * CACHE_BLOCK_BYTES + (offset & (CACHE_BLOCK_BYTES - 1))
+    }
+    for (let i = 0; i < count; i++) if (addresses[i] !== 0) touched ^= verified[wordOf(grainOf(addresses[i]))]
+    this.touched ^= touched
   }
 
   private wayOf(segment: number, block: number): number {
+    return this.wayFrom(this.firstOf(segment, block), segment, block)
+  }
+
+  private wayFrom(first: number, segment: number, block: number): number {
     const { tags } = this
-    const first = this.firstOf(segment, block)
     const tag = segment * BLOCKS_PER_SEGMENT + block
     for (let way = first; way < first + WAYS; way++) if (tags[way] === tag) return way
     return -1
@@ -88,7 +114,7 @@ export class BlockCache {
     const first = this.firstOf(segment, block)
     if (this.tags[first + this.hand[first / WAYS]] === NOTHING) return true
     const tag = segment * BLOCKS_PER_SEGMENT + block
-    const ghost = this.mix(segment, block) % this.ghosts.length
+    const ghost = this.pick(segment, block, this.ghosts.length)
     if (this.ghosts[ghost] === tag) return true
     this.ghosts[ghost] = tag
     return false

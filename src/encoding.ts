@@ -100,6 +100,9 @@ function checkKeyBytes(bytes: number): number {
 }
 
 export class KeyCodec {
+  /** Kept, or the compiler might leave the reads out. */
+  private touched = 0
+
   constructor(private readonly encoding: KeyEncoding) {}
 
   get isText(): boolean {
@@ -119,6 +122,26 @@ export class KeyCodec {
     if (bytes === undefined) throw keyError(`a key is a string or a Uint8Array, not ${describe(key)}`, key)
     checkKeyBytes(bytes.length)
     return bytes
+  }
+
+  /** As `check`, of each. */
+  checkAll(keys: readonly unknown[]): (string | Uint8Array)[] {
+    // Strings lie anywhere, their characters often elsewhere. In loops as short as these they come from memory together.
+    let { touched } = this
+    for (let i = 0; i < keys.length; i++) touched ^= typeof keys[i] === 'string' ? 1 : 0
+    for (let i = 0; i < keys.length; i++) {
+      const key = keys[i]
+      if (typeof key === 'string') touched ^= key.charCodeAt(0)
+    }
+    this.touched = touched
+    const checked: (string | Uint8Array)[] = []
+    for (let i = 0; i < keys.length; i++) checked.push(this.check(keys[i]))
+    return checked
+  }
+
+  /** How many bytes `write` touches at most. */
+  static bytesMaxOf(key: string | Uint8Array): number {
+    return typeof key === 'string' ? Math.min(key.length * 3, KEY_BYTES_MAX + 3) : key.length
   }
 
   /** Writes the key to `at`, where there is room for three bytes a character; returns its length in bytes. */

@@ -45,6 +45,7 @@ export interface KernelCalls {
   keyedHash(at: number, bytes: number): number
   hashGroup(from: number, to: number): void
   hashKey(at: number, bytes: number): void
+  hashKeys(rows: number): void
   encodeGroup(
     rows: number,
     offset: number,
@@ -136,6 +137,8 @@ export class Kernels implements Memory {
   readonly call: KernelCalls
   readonly bytes: Uint8Array
   readonly words: Uint32Array
+  /** The same, where bits count and no sign: of those V8 makes no floating-point numbers. */
+  readonly ints: Int32Array
   readonly view: DataView
   /** The same memory, for turning its bytes into strings. */
   readonly text: Buffer
@@ -152,6 +155,7 @@ export class Kernels implements Memory {
     this.call = new WebAssembly.Instance(compiled, { env: { memory } }).exports as unknown as KernelCalls
     this.bytes = new Uint8Array(memory.buffer)
     this.words = new Uint32Array(memory.buffer)
+    this.ints = new Int32Array(memory.buffer)
     this.view = new DataView(memory.buffer)
     this.text = Buffer.from(memory.buffer)
   }
@@ -169,11 +173,11 @@ export class Kernels implements Memory {
   }
 
   get hashLow(): number {
-    return this.words[RESULT + RESULT_HASH_LOW]
+    return this.ints[RESULT + RESULT_HASH_LOW]
   }
 
   get hashHigh(): number {
-    return this.words[RESULT + RESULT_HASH_HIGH]
+    return this.ints[RESULT + RESULT_HASH_HIGH]
   }
 
   /** When the record of the row that begins at `word` expires. */

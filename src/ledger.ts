@@ -1,18 +1,15 @@
 // The keydir and the catalog kept in step: where each key is live, and how many live bytes each segment holds.
-import { KEY_AT, KIND_DELETE, KIND_MASK } from '../assembly/layout'
+import { KEY_AT, KIND_DELETE, KIND_MASK, ROW_WORDS } from '../assembly/layout'
 import { GrowableBytes, GrowableWords } from './bytes'
 import type { Catalog } from './catalog'
 import type { Kernels } from './kernels'
 import type { KeyOrder } from './key-order'
-import { emptyPlace, Keydir, type Place, TABLES } from './keydir/keydir'
-import type { Memtable } from './memtable'
+import { emptyPlace, Keydir, type Place, TABLES, TOUCHED_AT_ONCE } from './keydir/keydir'
+import { GROUP_TABLE, type Memtable } from './memtable'
 import type { Overlay } from './overlay'
 import type { RawRecord } from './oversize'
 import type { Sink } from './replay'
 import { recordBytes } from './segment'
-
-/** Keys looked up together, so that their cache misses overlap. */
-const TOUCH_AT_ONCE = 64
 
 export class Ledger {
   readonly keydir: Keydir
@@ -24,7 +21,6 @@ export class Ledger {
   swept = 0
   /** The keys in their order, once somebody has asked for that. */
   order: KeyOrder | undefined
-  private touched = 0
 
   constructor(
     kernels: Kernels,
@@ -34,10 +30,6 @@ export class Ledger {
     this.keydir.onApplied = (segment, liveBytes) => {
       this.catalog.at(segment).liveBytes += liveBytes
     }
-  }
-
-  touch(hashLow: number, hashHigh: number): void {
-    this.touched ^= this.keydir.touch(hashLow, hashHigh)
   }
 
   put(
@@ -69,9 +61,7 @@ export class Ledger {
 
   /** The log as it is read while the store opens: what it says of tables that wait in a checkpoint waits for them. */
   readonly opening: Sink = {
-    touch: (low, high) => {
-      this.touched ^= this.keydir.touchIfIn(low, high)
-    },
+    touch: (rows, at, count) => this.keydir.touchRows(rows, at, count),
     put: (low, high, source, at, keyBytes, place) => {
       if (!this.keydir.defer(false, low, high, source, at, keyBytes, place))
         this.put(low, high, source, at, keyBytes, place)
@@ -173,10 +163,9 @@ export class Ledger {
     this.groups++
     const place = emptyPlace()
     place.segment = slot
-    for (let begin = 0; begin < memtable.count; begin += TOUCH_AT_ONCE) {
-      const end = Math.min(begin + TOUCH_AT_ONCE, memtable.count)
-      for (let i = begin; i < end; i++)
-        this.touched ^= this.keydir.touch(memtable.hashLowOf(i), memtable.hashHighOf(i))
+    for (let begin = 0; begin < memtable.count; begin += TOUCHED_AT_ONCE) {
+      const end = Math.min(begin + TOUCHED_AT_ONCE, memtable.count)
+      this.keydir.touchRows(kernels.ints, GROUP_TABLE + begin * ROW_WORDS, end - begin)
       for (let i = begin; i < end; i++) this.takeRecord(kernels, memtable, i, place, offset)
     }
   }

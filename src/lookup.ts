@@ -2,7 +2,7 @@
 import { KEY_AT } from '../assembly/layout'
 import type { Host } from './host/host'
 import type { Kernels } from './kernels'
-import { KEYS_AT_ONCE, type KeyBatch } from './key-batch'
+import { KEY_TABLE, KEYS_AT_ONCE, type KeyBatch } from './key-batch'
 import { emptyPlace, type Place } from './keydir/keydir'
 import type { Ledger } from './ledger'
 import type { Memtable } from './memtable'
@@ -23,7 +23,6 @@ export class Lookup {
   /** Of the keys of a batch. */
   private readonly places = Array.from({ length: KEYS_AT_ONCE }, emptyPlace)
   private readonly located = new Int32Array(KEYS_AT_ONCE)
-  private touched = 0
 
   /** `memtable`: undefined where the store is read-only. */
   constructor(
@@ -90,20 +89,16 @@ export class Lookup {
    * first is looked at. `take` must not read or write.
    */
   readMany(batch: KeyBatch, take: (ref: ValueRef | undefined) => void): void {
-    const { ledger, reader } = this.rooms
-    const { keydir } = ledger
+    const { kernels, ledger, reader } = this.rooms
     const { places, memtable } = this
     const { count } = batch
-    let touched = 0
-    for (let i = 0; i < count; i++) touched ^= keydir.touch(batch.hashLow(i), batch.hashHigh(i))
-    for (let i = 0; i < count; i++) touched ^= keydir.touchEntry(batch.hashLow(i), batch.hashHigh(i))
+    batch.hash()
+    ledger.keydir.touchRows(kernels.ints, KEY_TABLE, count)
     for (let i = 0; i < count; i++) {
       const low = batch.hashLow(i)
-      const index = this.locateAt(low, batch.hashHigh(i), batch.at(i), batch.keyBytes(i), places[i])
-      this.located[i] = index
-      if (index === IN_KEYDIR) touched ^= reader.touch(places[i])
+      this.located[i] = this.locateAt(low, batch.hashHigh(i), batch.at(i), batch.keyBytes(i), places[i])
     }
-    this.touched ^= touched
+    reader.touch(places, count)
     for (let i = 0; i < count; i++) {
       const index = this.located[i]
       if (index === ABSENT) take(undefined)

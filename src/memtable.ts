@@ -22,7 +22,8 @@ import { invariant } from './errors'
 import type { Kernels } from './kernels'
 import { recordBytes } from './segment'
 
-const ROWS = GROUP_TABLE_AT / 4
+/** The word of the kernels' memory that the table begins at. */
+export const GROUP_TABLE = GROUP_TABLE_AT / 4
 const SLOTS = 16_384
 const SLOT_MASK = SLOTS - 1
 /** At little more than half full no search comes as far, unless keys were made to meet. */
@@ -44,7 +45,7 @@ export class Memtable {
   add(address: number, kind: number, keyBytes: number, valueBytes: number, expiresAtMs: number): void {
     invariant(this.count < GROUP_ROWS_MAX, 'a group holds no more records than its buffer has room for')
     const { words } = this.kernels
-    const word = ROWS + this.count * ROW_WORDS
+    const word = GROUP_TABLE + this.count * ROW_WORDS
     words[word + ROW_AT] = address - WRITE_AT
     words[word + ROW_KIND] = kind | (keyBytes << 16)
     words[word + ROW_VALUE_BYTES] = valueBytes
@@ -120,7 +121,7 @@ export class Memtable {
   }
 
   private word(index: number, word: number): number {
-    return this.kernels.words[ROWS + index * ROW_WORDS + word]
+    return this.kernels.ints[GROUP_TABLE + index * ROW_WORDS + word]
   }
 
   /** From the group's first byte. */
@@ -142,7 +143,7 @@ export class Memtable {
 
   expiresAtMs(index: number): number | undefined {
     const expires = (this.word(index, ROW_KIND) & FLAG_EXPIRES) !== 0
-    return expires ? this.kernels.expiryOfRow(ROWS + index * ROW_WORDS) : undefined
+    return expires ? this.kernels.expiryOfRow(GROUP_TABLE + index * ROW_WORDS) : undefined
   }
 
   keyAt(index: number): number {

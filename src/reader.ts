@@ -9,13 +9,14 @@ import {
   VERIFY_BAD_VALUE,
   VERIFY_OK,
 } from '../assembly/layout'
-import { type BlockCache, CACHE_BLOCK_BYTES } from './cache'
+import { type BlockCache, blockOf, CACHE_BLOCK_BYTES } from './cache'
 import type { Catalog, Segment } from './catalog'
 import { CaskyError, ioError } from './errors'
 import type { Health } from './health'
 import type { Host } from './host/host'
 import { readFully } from './io'
 import type { Kernels } from './kernels'
+import { KEYS_AT_ONCE } from './key-batch'
 import type { Place } from './keydir/keydir'
 import { recordFields, recordSeed } from './segment'
 import { show } from './wording'
@@ -35,6 +36,10 @@ export interface ReaderRooms {
   cache: BlockCache
 }
 
+const LINE_BYTES = 64
+/** Of a longer record the processor brings in what follows by itself. */
+const TOUCHED_BYTES_MAX = 512
+
 const FOUND_WRONG: Record<number, string> = {
   [VERIFY_BAD_HEADER]: 'its header does not match its CRC',
   [VERIFY_BAD_VALUE]: 'the value does not match its CRC',
@@ -42,6 +47,9 @@ const FOUND_WRONG: Record<number, string> = {
 
 export class Reader {
   private readonly ref: ValueRef = { at: 0, bytes: 0, large: undefined }
+  private readonly addresses = new Uint32Array(KEYS_AT_ONCE)
+  /** Kept, or the compiler might leave the reads out. */
+  private touched = 0
 
   constructor(private readonly rooms: ReaderRooms) {}
 
@@ -87,14 +95,22 @@ export class Reader {
     return ref
   }
 
-  /** Brings in the cache line that the record's value begins at, where its block is cached. */
-  touch(place: Place): number {
+  /** Brings in the lines of the first so many records where their blocks are cached. */
+  touch(places: readonly Place[], count: number): void {
     const { cache, kernels } = this.rooms
-    const block = Math.floor(place.offset / CACHE_BLOCK_BYTES)
-    const cached = cache.isEnabled ? cache.peek(place.segment, block) : 0
-    if (cached === 0) return 0
-    const at = cached + place.offset - block * CACHE_BLOCK_BYTES
-    return kernels.bytes[at] ^ kernels.bytes[at + place.recordBytes - 1] ^ Number(cache.isVerified(at))
+    if (!cache.isEnabled) return
+    const { addresses } = this
+    cache.locateAll(places, count, addresses)
+    const { ints } = kernels
+    let touched = 0
+    for (let i = 0; i < count; i++) {
+      const at = addresses[i]
+      if (at === 0) continue
+      const end = at + Math.min(places[i].recordBytes, TOUCHED_BYTES_MAX) - 1
+      for (let byte = at; byte < end; byte += LINE_BYTES) touched ^= ints[byte >>> 2]
+      touched ^= ints[end >>> 2]
+    }
+    this.touched ^= touched
   }
 
   private verify(segment: Segment, place: Place, at: number, keyAt: number, keyBytes: number): number {
@@ -105,7 +121,7 @@ export class Reader {
   /** Has the record in memory, from the cache where it can be. */
   private load(segment: Segment, place: Place): number {
     const { cache } = this.rooms
-    const block = Math.floor(place.offset / CACHE_BLOCK_BYTES)
+    const block = blockOf(place.offset)
     const inBlock = place.offset - block * CACHE_BLOCK_BYTES
     const fitsBlock = inBlock + place.recordBytes <= CACHE_BLOCK_BYTES
     const isWhole = (block + 1) * CACHE_BLOCK_BYTES <= segment.bytes

@@ -1,6 +1,14 @@
 // What can be read, of a store as it is now or of a snapshot.
 import { KEY_AT } from '../assembly/layout'
-import type { KeyCodec, KeyEncoding, KeyIn, KeyOut, ValueEncoder, ValueEncoding, ValueOut } from './encoding'
+import {
+  KeyCodec,
+  type KeyEncoding,
+  type KeyIn,
+  type KeyOut,
+  type ValueEncoder,
+  type ValueEncoding,
+  type ValueOut,
+} from './encoding'
 import { CaskyError } from './errors'
 import type { Kernels } from './kernels'
 import { KeyBatch } from './key-batch'
@@ -78,8 +86,7 @@ export abstract class Reading<K extends KeyEncoding, V extends ValueEncoding> {
     if (Array.isArray(keys)) {
       const { turn } = this.#source()
       // First all of them, since a key may be an object of the caller's, which calls back.
-      const checked: (string | Uint8Array)[] = []
-      for (let i = 0; i < keys.length; i++) checked.push(this.#keys.check(keys[i]))
+      const checked = this.#keys.checkAll(keys)
       for (;;) {
         const before = turn?.()
         const values = this.#getAll(checked)
@@ -101,16 +108,21 @@ export abstract class Reading<K extends KeyEncoding, V extends ValueEncoding> {
     const take = (ref: ValueRef | undefined): void => {
       values.push(ref === undefined ? undefined : (this.#values.read(kernels, ref) as ValueOut<V>))
     }
-    this.#batch ??= new KeyBatch()
+    this.#batch ??= new KeyBatch(kernels)
     const batch = this.#batch
     batch.clear()
-    for (const key of keys) {
-      const keyBytes = this.#keys.write(kernels, key, KEY_AT)
-      if (batch.add(kernels, KEY_AT, keyBytes)) continue
-      lookup.readMany(batch, take)
-      batch.clear()
+    for (let i = 0; i < keys.length; i++) {
+      const key = keys[i]
+      const bytesMax = KeyCodec.bytesMaxOf(key)
+      let at = batch.room(bytesMax)
+      if (at === 0) {
+        lookup.readMany(batch, take)
+        batch.clear()
+        at = batch.room(bytesMax)
+      }
+      if (at !== 0) batch.add(this.#keys.write(kernels, key, at))
       // One that is too long for any batch.
-      if (!batch.add(kernels, KEY_AT, keyBytes)) take(lookup.read(keyBytes))
+      else take(lookup.read(this.#keys.write(kernels, key, KEY_AT)))
     }
     lookup.readMany(batch, take)
     return values

@@ -24,13 +24,11 @@ import type { Segment } from './catalog'
 import { Findings } from './findings'
 import type { Health } from './health'
 import type { Kernels } from './kernels'
-import { emptyPlace, type Place } from './keydir/keydir'
+import { emptyPlace, type Place, TOUCHED_AT_ONCE } from './keydir/keydir'
 import { recordBytes } from './segment'
 
 const TABLE = SCAN_TABLE_AT / 4
 
-/** Rows whose keys are asked for together. */
-const TOUCHED_AT_ONCE = 64
 /** Numbers kept for each member of a batch that is not complete yet. */
 const MEMBER_NUMBERS = 8
 /** Room for the keys of a batch that is kept for the next one. */
@@ -43,8 +41,8 @@ const BROKEN_KEYS_MAX = 1000
  * repair copies it. `source` and `place` are good for the length of the call.
  */
 export interface Sink {
-  /** Told a little before a key comes, by who can have it at hand then. */
-  touch?(hashLow: number, hashHigh: number): void
+  /** Told of the rows of keys a little before they come, by who can have them at hand then. */
+  touch?(rows: Int32Array, at: number, count: number): void
   put(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number, place: Place): void
   /** A delete, or a put that has expired. */
   remove(
@@ -130,7 +128,9 @@ export class Replay {
     const { words, bytes } = this.kernels
     let { prefixAt } = this
     for (let row = first, word = TABLE + first * ROW_WORDS; row < end; row++, word += ROW_WORDS) {
-      if ((row - first) % TOUCHED_AT_ONCE === 0) this.touch(word, Math.min(TOUCHED_AT_ONCE, end - row))
+      // Keys are scattered all over the keydir: asked for together, they come from memory together.
+      if ((row - first) % TOUCHED_AT_ONCE === 0)
+        this.sink.touch?.(this.kernels.ints, word, Math.min(TOUCHED_AT_ONCE, end - row))
       const kind = words[word + ROW_KIND]
       const keyBytes = kind >>> 16
       const rowOffset = offset + words[word + ROW_AT]
@@ -170,15 +170,6 @@ export class Replay {
     }
     this.prefixAt = prefixAt
     return end
-  }
-
-  /** Keys are scattered all over the keydir: asked for together, they come from memory together. */
-  private touch(word: number, rows: number): void {
-    const { kernels, sink } = this
-    if (sink.touch === undefined) return
-    const { words } = kernels
-    for (let row = 0, at = word; row < rows; row++, at += ROW_WORDS)
-      sink.touch(words[at + ROW_HASH_LOW], words[at + ROW_HASH_HIGH])
   }
 
   private readPlace(word: number, kind: number, offset: number): void {

@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
 import { BlockCache, CACHE_BLOCK_BYTES } from '../src/cache'
 import { nodeHost } from '../src/host/node'
+import { KEYS_AT_ONCE } from '../src/key-batch'
+import { emptyPlace } from '../src/keydir/keydir'
 import { freshStore } from './support/folders'
 import { groundWith, openSyncWith } from './support/ground'
 
@@ -19,6 +21,28 @@ test('keeps what it was given, at addresses of its own, and forgets in favour of
   const address = cache.find(3, 199)
   cache.forget(address + 100)
   expect(cache.find(3, 199)).toBe(0)
+})
+
+test('finds many records as it finds one, and counts none of that', () => {
+  const cache = new BlockCache(64 * CACHE_BLOCK_BYTES)
+  for (let block = 0; block < 90; block += 2)
+    if (cache.admits(block % 3, block)) cache.keep(block % 3, block, cache.make(block % 3, block))
+  const places = Array.from({ length: KEYS_AT_ONCE }, (_, i) => ({
+    ...emptyPlace(),
+    segment: i % 3,
+    offset: i * CACHE_BLOCK_BYTES + i * 63,
+  }))
+  const addresses = new Uint32Array(KEYS_AT_ONCE)
+  cache.locateAll(places, KEYS_AT_ONCE, addresses)
+  expect([cache.hits, cache.misses]).toEqual([0, 0])
+  expect([...addresses]).toEqual(
+    places.map(({ segment }, i) => {
+      const address = cache.find(segment, i)
+      return address === 0 ? 0 : address + i * 63
+    }),
+  )
+  expect(cache.hits).toBeGreaterThan(20)
+  expect(cache.misses).toBeGreaterThan(20)
 })
 
 test('once it is full, a block comes in the second time that it is missed', () => {

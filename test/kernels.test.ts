@@ -4,6 +4,7 @@ import {
   FLAG_EXPIRES,
   FOLD_BYTES,
   KEY_AT,
+  KEYS_BYTES,
   KIND_DELETE,
   KIND_MARKER,
   KIND_PUT,
@@ -27,6 +28,7 @@ import {
   VERIFY_OTHER_KEY,
 } from '../assembly/layout'
 import { Kernels } from '../src/kernels'
+import { KEYS_AT_ONCE, KeyBatch } from '../src/key-batch'
 import { randomFrom } from './support/ground'
 import { referenceRecord, slowCrc32, slowDjb2Xor, slowFinalizer, slowSipHash } from './support/reference'
 
@@ -109,9 +111,38 @@ describe('hash', () => {
         const raw = slowDjb2Xor(data.subarray(0, length))
         expect(BigInt.asUintN(64, call.djb2xor(KEY_AT + alignment, length))).toBe(raw)
         call.hashKey(KEY_AT + alignment, length)
-        expect((BigInt(kernels.hashHigh) << 32n) | BigInt(kernels.hashLow)).toBe(slowFinalizer(raw))
+        const hash = (BigInt(kernels.hashHigh) << 32n) | BigInt(kernels.hashLow >>> 0)
+        expect(BigInt.asUintN(64, hash)).toBe(slowFinalizer(raw))
       }
     }
+  })
+
+  test('of keys that are looked for together is that of each', () => {
+    const random = randomFrom(5)
+    const batch = new KeyBatch(kernels)
+    const keys = Array.from({ length: KEYS_AT_ONCE }, (_, i) => randomBytes(random, 1 + ((i * 29) % 900)))
+    for (const key of keys) {
+      const at = batch.room(key.length)
+      bytes.set(key, at)
+      batch.add(key.length)
+    }
+    expect(batch.room(1)).toBe(0)
+    batch.hash()
+    keys.forEach((key, i) => {
+      expect(bytes.subarray(batch.at(i), batch.at(i) + batch.keyBytes(i))).toEqual(new Uint8Array(key))
+      bytes.set(key, KEY_AT)
+      call.hashKey(KEY_AT, key.length)
+      expect([batch.hashLow(i), batch.hashHigh(i)]).toEqual([kernels.hashLow, kernels.hashHigh])
+    })
+    batch.clear()
+    expect(batch.room(KEYS_BYTES + 1)).toBe(0)
+    const at = batch.room(KEYS_BYTES)
+    bytes.fill(0xff, at, at + KEYS_BYTES)
+    batch.add(KEYS_BYTES)
+    batch.hash()
+    call.hashKey(at, KEYS_BYTES)
+    expect([batch.hashLow(0), batch.hashHigh(0)]).toEqual([kernels.hashLow, kernels.hashHigh])
+    expect([batch.keyBytes(0), batch.room(1)]).toEqual([KEYS_BYTES, 0])
   })
 
   test('the finalizer spreads sequential keys over sub-tables', () => {

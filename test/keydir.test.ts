@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { KEY_AT } from '../assembly/layout'
+import { KEY_AT, ROW_WORDS } from '../assembly/layout'
 import { Kernels } from '../src/kernels'
 import { Expiries } from '../src/keydir/expiries'
-import { emptyPlace, Keydir, type Place, TABLES } from '../src/keydir/keydir'
+import { emptyPlace, Keydir, type Place, TABLES, TOUCHED_AT_ONCE } from '../src/keydir/keydir'
 import { recordBytes } from '../src/segment'
 import { collidingKeys, integerKey } from './support/colliding'
 import { randomFrom } from './support/ground'
@@ -40,7 +40,15 @@ describe('the keydir', () => {
     const random = randomFrom(7)
     const keydir = new Keydir(kernels.keyedHash)
     const model = new Map<string, Place>()
+    // Brought in before they are looked for, keys are where they were, be there any or not.
+    const rows = new Int32Array(TOUCHED_AT_ONCE * ROW_WORDS + 5)
     for (let step = 0; step < 25_000; step++) {
+      if (step % 50 === 0)
+        keydir.touchRows(
+          rows.map(() => random() * 2 ** 32),
+          step % 5,
+          TOUCHED_AT_ONCE,
+        )
       const key = `k${'x'.repeat(Math.floor(random() * 9))}${Math.floor(random() * 3000)}`
       const isIn = model.has(key)
       if (random() < 0.65) {

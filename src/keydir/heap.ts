@@ -152,7 +152,23 @@ export class EntryHeap {
 
   /** Brings its cache line in. */
   touch(at: number): number {
-    return this.chunks[at >>> CHUNK_BITS][at & WORD_MASK]
+    return this.chunks[at >>> CHUNK_BITS][at & WORD_MASK] | 0
+  }
+
+  /** Brings in the lines of the first so many entries, of which some may be 0, as far as so many words go. */
+  touchAll(entries: Int32Array, count: number, words: number): number {
+    const { chunks } = this
+    let touched = 0
+    for (let i = 0; i < count; i++) {
+      const entry = entries[i]
+      if (entry === 0) continue
+      const chunk = chunks[entry >>> CHUNK_BITS]
+      const word = entry & WORD_MASK
+      const last = word + words - 1
+      touched ^= chunk[word]
+      if (last < chunk.length) touched ^= chunk[last]
+    }
+    return touched
   }
 
   /** `high`: the high 8 bits of its segment slot. */

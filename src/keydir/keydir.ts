@@ -9,6 +9,7 @@ import { EntryHeap, emptyPlace, type Place, type Visit } from './heap'
 import { exportTable, imageWords, importTable, type TableImage } from './image'
 import type { KeyedHash } from './strain'
 import { Table } from './table'
+import { Touch } from './touch'
 
 export type { FoldedKeydir, FoldedPiece, PieceSource } from './folded'
 export { PieceDamaged } from './folded'
@@ -16,6 +17,7 @@ export type { Place, Visit } from './heap'
 export { emptyPlace } from './heap'
 export type { TableImage } from './image'
 export type { KeyedHash } from './strain'
+export { TOUCHED_AT_ONCE } from './touch'
 
 const TABLE_BITS = 10
 export const TABLE_SHIFT = 32 - TABLE_BITS
@@ -35,6 +37,7 @@ export class Keydir {
   /** While chunks of the heap are being emptied: the table whose turn is next. */
   private nextToMove = 0
   private entries = 0
+  private readonly touching = new Touch()
   /** Makes a keydir of what belongs into the tables of these indexes; where none is set, damaged ones throw. */
   makeAnew: (indexes: ReadonlySet<number>) => Keydir = () => {
     throw new PieceDamaged()
@@ -186,14 +189,9 @@ export class Keydir {
     return this.tableAt(hashHigh >>> TABLE_SHIFT)?.touch(hashLow >>> 8) ?? 0
   }
 
-  /** As `touch`, where its table is in. */
-  touchIfIn(hashLow: number, hashHigh: number): number {
-    return this.tables[hashHigh >>> TABLE_SHIFT]?.touch(hashLow >>> 8) ?? 0
-  }
-
-  /** Brings in the line that it looks at next. */
-  touchEntry(hashLow: number, hashHigh: number): number {
-    return this.tables[hashHigh >>> TABLE_SHIFT]?.touchEntry(hashLow >>> 8) ?? 0
+  /** Brings in the lines that calls for the keys of so many rows, at most TOUCHED_AT_ONCE, look at, where their tables are in. */
+  touchRows(rows: Int32Array, at: number, count: number): void {
+    this.touching.rows(this.tables, TABLE_SHIFT, this.heap, rows, at, count)
   }
 
   /** Points the key at `place`; true where it replaces another, which is then in `found`. */

@@ -10,14 +10,14 @@ import type { EntryHeap, Place, Visit } from './heap'
 import { isStrained, type KeyedHash } from './strain'
 
 const SLOTS_MIN = 4
-const SLOT_WORDS = 2
+export const SLOT_WORDS = 2
 const TWO_24 = 0x100_0000
 /** At most four fifths full: past that a search for what isn't there becomes long. After growing, so much of that. */
 const LOAD_MAX = 0.8
 const GROWTH = 1.4
 
 export class Table {
-  private slots: Uint32Array
+  slots: Uint32Array
   count = 0
   /** What its entries take in the heap. */
   heapWords = 0
@@ -44,16 +44,11 @@ export class Table {
     return this.slots.byteLength
   }
 
-  /** The word of the slot at which a search begins. */
-  private home(hash24: number): number {
-    return Math.floor((hash24 / TWO_24) * (this.slots.length >>> 1)) * SLOT_WORDS
-  }
-
   /** The slot that holds this key; where there is none, the complement (~) of the one that it would have. */
   find(hash24: number, source: Uint8Array, at: number, keyBytes: number): number {
     const { slots, heap } = this
     const { length } = slots
-    const home = this.home(hash24)
+    const home = homeOf(this.slots, hash24)
     let slot = home
     let mistaken = 0
     let found = -1
@@ -75,16 +70,7 @@ export class Table {
 
   /** Brings in the line that a search for this hash begins at. */
   touch(hash24: number): number {
-    return this.slots[this.home(hash24) + 1]
-  }
-
-  /** Brings in the line of the entry that a search for this hash is likely to look at. */
-  touchEntry(hash24: number): number {
-    const { slots } = this
-    for (let slot = this.home(hash24); slot < slots.length && slots[slot + 1] !== 0; slot += SLOT_WORDS) {
-      if (slots[slot] >>> 8 === hash24) return this.heap.touch(slots[slot + 1])
-    }
-    return 0
+    return this.slots[homeOf(this.slots, hash24) + 1] | 0
   }
 
   /** Hashes all keys anew, in place. */
@@ -103,7 +89,7 @@ export class Table {
   /** `word`: the slot's first. */
   private link(word: number, entry: number): void {
     const { slots } = this
-    let slot = this.home(word >>> 8)
+    let slot = homeOf(this.slots, word >>> 8)
     while (slots[slot + 1] !== 0) {
       slot += SLOT_WORDS
       if (slot === slots.length) slot = 0
@@ -210,7 +196,7 @@ export class Table {
     const distance = (from: number, to: number): number => (to >= from ? to - from : to - from + length)
     let gap = slot
     for (let next = after(slot); slots[next + 1] !== 0; next = after(next)) {
-      const home = this.home(slots[next] >>> 8)
+      const home = homeOf(this.slots, slots[next] >>> 8)
       if (distance(home, next) >= distance(gap, next)) {
         slots[gap] = slots[next]
         slots[gap + 1] = slots[next + 1]
@@ -269,6 +255,12 @@ export class Table {
     const { slots } = this
     for (let i = 0; i < slots.length; i += SLOT_WORDS) visit(i / SLOT_WORDS, slots[i], slots[i + 1])
   }
+}
+
+/** The word of the slot at which a search begins. */
+export function homeOf(slots: Uint32Array, hash24: number): number {
+  // The product has at most 52 bits, so this is exact.
+  return (((hash24 * (slots.length >>> 1)) / TWO_24) | 0) * SLOT_WORDS
 }
 
 /** For so many entries. */

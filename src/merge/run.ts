@@ -25,6 +25,7 @@ import { join, segmentName } from '../files'
 import type { Health } from '../health'
 import type { Host } from '../host/host'
 import type { Kernels } from '../kernels'
+import { TOUCHED_AT_ONCE } from '../keydir/keydir'
 import type { Ledger } from '../ledger'
 import type { ManifestEntry } from '../manifest'
 import type { Pace } from '../pace'
@@ -34,8 +35,6 @@ import { JOINED, recordBytes, type SegmentHeader } from '../segment'
 import { MERGE_WINDOW_BYTES, MergeOutput, type MergeSource } from './output'
 
 const TABLE = SCAN_TABLE_AT / 4
-/** Keys looked up together, so that their cache misses overlap; behind them it is seen whether it is time to rest. */
-const TOUCH_AT_ONCE = 64
 
 export interface MergeRooms {
   host: Host
@@ -84,7 +83,6 @@ export class MergeRun {
   private keepsOfBatch = false
   private lastKept = -1
   private mustEndBatch = false
-  private touched = 0
   private readonly nowMs: number
 
   constructor(
@@ -285,9 +283,9 @@ export class MergeRun {
   /** Marks those rows whose records are to be kept; returns how many, or FOUND_DAMAGE. */
   private async decide(count: number, at: number, offset: number, segment: Segment): Promise<number> {
     let kept = 0
-    for (let begin = 0; begin < count; begin += TOUCH_AT_ONCE) {
+    for (let begin = 0; begin < count; begin += TOUCHED_AT_ONCE) {
       await this.rest()
-      const found = this.decideSome(begin, Math.min(begin + TOUCH_AT_ONCE, count), at, offset, segment)
+      const found = this.decideSome(begin, Math.min(begin + TOUCHED_AT_ONCE, count), at, offset, segment)
       if (found === FOUND_DAMAGE) return FOUND_DAMAGE
       kept += found
     }
@@ -304,13 +302,10 @@ export class MergeRun {
 
   /** The same for some of the rows. */
   private decideSome(begin: number, end: number, at: number, offset: number, segment: Segment): number {
-    const { words } = this.kernels
+    const { words, ints } = this.kernels
     const { keydir } = this.rooms.ledger
     let kept = 0
-    for (let row = begin; row < end; row++) {
-      const word = TABLE + row * ROW_WORDS
-      this.touched ^= keydir.touch(words[word + ROW_HASH_LOW], words[word + ROW_HASH_HIGH])
-    }
+    keydir.touchRows(ints, TABLE + begin * ROW_WORDS, end - begin)
     for (let row = begin; row < end; row++) {
       const word = TABLE + row * ROW_WORDS
       const kind = words[word + ROW_KIND]
@@ -393,7 +388,7 @@ export class MergeRun {
    */
   async move(merged: Segment, check: () => void): Promise<void> {
     const { ledger } = this.rooms
-    const { words, bytes } = this.kernels
+    const { words, ints, bytes } = this.kernels
     const source = this.openSource(merged)
     let record = 0
     let run = 0
@@ -401,9 +396,13 @@ export class MergeRun {
       for (const event of this.scanOf(source, merged).events()) {
         if (event.kind !== 'rows') throw unreadable(merged, event.offset)
         for (let row = 0; row < event.count; row++) {
-          if (row % TOUCH_AT_ONCE === 0 && this.pace.isDue) {
-            await this.pace.rest()
-            check()
+          if (row % TOUCHED_AT_ONCE === 0) {
+            if (this.pace.isDue) {
+              await this.pace.rest()
+              check()
+            }
+            const rows = Math.min(TOUCHED_AT_ONCE, event.count - row)
+            ledger.keydir.touchRows(ints, TABLE + row * ROW_WORDS, rows)
           }
           const word = TABLE + row * ROW_WORDS
           const kind = words[word + ROW_KIND]
