@@ -11,7 +11,8 @@ const LOOP_BYTES_MAX = 256
 const SHARES = !('Bun' in globalThis)
 
 export class Pool {
-  private shared = new Uint32Array(0)
+  private buffer = new ArrayBuffer(0)
+  private shared = new Uint32Array(this.buffer)
   private usedWords = 0
 
   /** The bytes at `at` of the memory that both views show, as the caller's own: nothing changes them later. */
@@ -22,21 +23,20 @@ export class Pool {
     const count = (skew + length + 3) >>> 2
     if (this.usedWords + count > this.shared.length) this.begin()
     const { shared, usedWords } = this
-    const copied = new Uint8Array(shared.buffer, usedWords * 4 + skew, length)
-    if (length <= LOOP_BYTES_MAX) {
-      const from = at >>> 2
-      for (let i = 0; i < count; i++) shared[usedWords + i] = words[from + i]
-    } else {
-      copied.set(bytes.subarray(at, at + length))
-    }
     this.usedWords += count
+    const isShort = length <= LOOP_BYTES_MAX
+    // Before the view is made: meanwhile what is not in the processor's caches comes from memory.
+    if (isShort) for (let i = 0, from = at >>> 2; i < count; i++) shared[usedWords + i] = words[from + i]
+    const copied = new Uint8Array(this.buffer, usedWords * 4 + skew, length)
+    if (!isShort) copied.set(bytes.subarray(at, at + length))
     return copied
   }
 
   private begin(): void {
-    this.shared = new Uint32Array(SHARED_BYTES / 4)
+    this.buffer = new ArrayBuffer(SHARED_BYTES)
+    this.shared = new Uint32Array(this.buffer)
     this.usedWords = 0
     // Handed to another thread it would be gone for all who share it.
-    markAsUntransferable(this.shared.buffer)
+    markAsUntransferable(this.buffer)
   }
 }
