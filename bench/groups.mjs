@@ -63,7 +63,7 @@ async function open(run) {
   // Without a turn of the event loop there is no checkpoint, and without a sync all of the last segment is copied.
   const killed = join(place, 'killed')
   await prepare('fill, then SIGKILL', 'write', { path: killed, turns: false, kill: true })
-  await step('open, after SIGKILL, never synced', 'open', { path: killed, by: 'scan' })
+  await step('open, after SIGKILL, never synced', 'open', { path: killed, by: 'scan of the rest' })
 }
 
 async function merge({ step, place }) {

@@ -9,6 +9,8 @@ const PUTS_A_TURN = 1000
 const POLL_MS = 100
 /** Nothing has changed at so many looks in a row. */
 const POLLS_SETTLED = 3
+/** And at more where there are more keys. */
+const KEYS_SETTLED = 1_000_000
 
 export const turn = () => new Promise((resolve) => setImmediate(resolve))
 
@@ -38,20 +40,21 @@ export async function rewrite({ path, keys, kill }) {
 }
 
 /** Gives a store the time to write the caches that it hasn't yet: hints come when nothing else is to do. */
-export async function settle({ path }) {
+export async function settle({ path, keys }) {
   const db = await open(path, { merge: false })
-  await settled(path)
+  // Before the first hint all of the keydir comes in, and nothing changes.
+  await settled(path, POLLS_SETTLED * Math.max(1, keys / KEYS_SETTLED))
   await db.close()
 }
 
 /** Resolves once nothing has changed in a store's directory for a while. */
-export async function settled(path) {
+export async function settled(path, polls = POLLS_SETTLED) {
   const looks = () =>
     readdirSync(path)
       .map((name) => `${name} ${statSync(join(path, name), { throwIfNoEntry: false })?.size}`)
       .join()
   let last
-  for (let same = 0; same < POLLS_SETTLED; ) {
+  for (let same = 0; same < polls; ) {
     const now = looks()
     same = now === last ? same + 1 : 0
     last = now
