@@ -1,4 +1,4 @@
-// Rows of a scan in, their records out, encoded for another place: a merge copies in bulk, and decodes nothing.
+// Rows of a scan in, their records out, encoded for another place: who copies in bulk decodes nothing.
 import { crc32 } from './crc32'
 import {
   FLAG_JOINED_TO_NEXT,
@@ -37,7 +37,7 @@ export function copyRows(
   offset: u32,
   salt: u32,
   certifiedBytes: u32,
-  sequenceShift: u32,
+  sequenceShift: f64,
 ): u32 {
   const start = out
   for (let i: u32 = 0; i < rows; i++) {
@@ -57,8 +57,8 @@ export function copyRows(
     } else {
       memory.copy(out, from, prefixBytes(kind, keyBytes) + valueBytes)
     }
-    const sequence = <u64>load<u32>(row, ROW_SEQUENCE * 4) + sequenceShift
-    assert(sequence <= <u64>u32.MAX_VALUE)
+    const sequence = <f64>load<u32>(row, ROW_SEQUENCE * 4) + sequenceShift
+    assert(sequence >= 0 && sequence <= <f64>u32.MAX_VALUE)
     const prefix = prefixBytes(kind, keyBytes)
     const seed = salt ^ (offset + (out - start))
     store<u8>(out, <u8>kind, RECORD_KIND_AT)

@@ -79,7 +79,7 @@ export const ROW_EXPIRES_HIGH = 7
 export const ROW_WORDS = 8
 export const ROW_BYTES = 32
 export const ROW_VALUE_DAMAGED = 0x100
-export const ROW_COPIED = 0x200 // a merge's marks: its record is copied,
+export const ROW_COPIED = 0x200 // marks of who copies: its record is copied,
 export const ROW_BURIED = 0x400 // or a delete takes its place
 
 // --- one row of a window, as u32 words: the first is given, the others are found ---

@@ -7,6 +7,9 @@ import {
   READ_BYTES,
   RECORD_HEADER_BYTES,
   RECORD_PREFIX_BYTES_MAX,
+  RECORD_SEQUENCE_AT,
+  RESULT_AT,
+  RESULT_LAST_RECORD,
   SCAN_AT,
 } from '../assembly/layout'
 import { CaskyError, invariant, ioError } from './errors'
@@ -50,9 +53,13 @@ export interface Tombstone {
   flags: number
 }
 
-// The copy has kernels of its own and scans nothing with them, so where a scan would read is its buffer.
-const OUT_AT = SCAN_AT
+/** At most so much is scanned at a time by who copies by `appendRows`; a longer record is one for `append`. */
+export const COPY_WINDOW_BYTES = READ_BYTES
+// A scan for a copy stands where scans read to, and leaves most of it free.
+const OUT_AT = SCAN_AT + 0x10_0000
 const OUT_BYTES = 0x10_0000
+/** Nothing is certified until it is synced, and then all of it is, by the seal. */
+const CERTIFIED_BYTES = SEGMENT_HEADER_BYTES
 const SEQUENCE_OFFSET_MAX = 0xffff_ffff
 
 export class SegmentCopy {
@@ -75,7 +82,10 @@ export class SegmentCopy {
     this.lastSequence = header.firstSequence - 1
   }
 
-  /** Makes the file, with its header on disk; fails where the name is taken. `kernels`: used by nothing else meanwhile. */
+  /**
+   * Makes the file, with its header on disk; fails where the name is taken. `kernels`: used by nothing else meanwhile but
+   * a scan for `appendRows`.
+   */
   static create(host: Host, path: string, header: SegmentHeader, kernels = new Kernels()): SegmentCopy {
     const copy = new SegmentCopy(host, kernels, path, header)
     copy.attempt(() => {
@@ -91,11 +101,6 @@ export class SegmentCopy {
   /** The segment's length so far: where the next record will lie. */
   get bytes(): number {
     return this.writtenBytes + this.filledBytes
-  }
-
-  /** Whether a record may still begin here, and its sequence number be counted from the segment's first. */
-  hasRoomFor(sequence: number): boolean {
-    return this.bytes < SEGMENT_BYTES_MAX && sequence - this.header.firstSequence <= SEQUENCE_OFFSET_MAX
   }
 
   /**
@@ -118,6 +123,22 @@ export class SegmentCopy {
     bytes.copyWithin(at, from, from + place.recordBytes)
     const sequence = source.firstSequence + fields.sequenceOffset
     return this.encode(at, kindOf(fields, keepsBatch), fields, sequence)
+  }
+
+  /**
+   * Copies, as `append` does, those of the first `rows` rows of the scan's table that are marked ROW_COPIED: `records` of
+   * them, one at least, which stand at `at`, and which the scan has verified.
+   */
+  appendRows({ firstSequence }: CopySource, rows: number, at: number, records: number): void {
+    const { kernels, header } = this
+    const out = this.reserve(COPY_WINDOW_BYTES + RECORD_PREFIX_BYTES_MAX)
+    const offset = this.bytes
+    const shift = firstSequence - header.firstSequence
+    const bytes = kernels.call.copyRows(rows, at, out, offset, header.salt, CERTIFIED_BYTES, shift)
+    const last = kernels.words[RESULT_AT / 4 + RESULT_LAST_RECORD]
+    const counted = kernels.view.getUint32(last + RECORD_SEQUENCE_AT, true)
+    this.take(header.firstSequence + counted, offset + last - out, records)
+    this.filledBytes += bytes
   }
 
   /** As `append` with a delete in the record's place; its value is not looked at, and may be damaged. */
@@ -221,25 +242,26 @@ export class SegmentCopy {
     const counted = this.take(sequence)
     const seed = recordSeed(this.header.salt, offset)
     const { call } = this.kernels
-    // Nothing is certified until it is synced, and then all of it is, by the seal.
-    const certified = SEGMENT_HEADER_BYTES
-    call.encodeRecord(at, kind, keyBytes, valueBytes, counted, timeMs, expiresAtMs ?? 0, certified, seed)
+    const expiry = expiresAtMs ?? 0
+    call.encodeRecord(at, kind, keyBytes, valueBytes, counted, timeMs, expiry, CERTIFIED_BYTES, seed)
     this.filledBytes += recordBytes(keyBytes, valueBytes, expiresAtMs !== undefined)
     return offset
   }
 
-  /** Counts a record; returns its sequence number as the segment counts it. */
-  private take(sequence: number): number {
-    if (sequence <= this.lastSequence || !this.hasRoomFor(sequence)) {
+  /** Counts records, of which the last one begins at `offset`; returns its sequence number as the segment counts it. */
+  private take(sequence: number, offset = this.bytes, records = 1): number {
+    const counted = sequence - this.header.firstSequence
+    const hasRoom = offset < SEGMENT_BYTES_MAX && counted <= SEQUENCE_OFFSET_MAX
+    if (sequence <= this.lastSequence || !hasRoom) {
       throw new CaskyError(
         'CASKY_CORRUPT',
         `records are out of order, or are more than one segment holds, and can't be copied; export the store: ${this.path}`,
-        { path: this.path, offset: this.bytes },
+        { path: this.path, offset },
       )
     }
     this.lastSequence = sequence
-    this.records++
-    return sequence - this.header.firstSequence
+    this.records += records
+    return counted
   }
 
   private writeSeal(lastSequence: number): void {
@@ -249,15 +271,16 @@ export class SegmentCopy {
   }
 
   /** Has the record in the read area, and what follows it; returns its address. */
-  private load(source: CopySource, { offset, recordBytes }: CopyPlace): number {
+  private load(source: CopySource, place: CopyPlace): number {
     const { window } = this
+    const { offset, recordBytes } = place
     const isThere =
       window?.source === source &&
       offset >= window.offset &&
       offset + recordBytes <= window.offset + window.bytes
     if (isThere) return READ_AT + offset - window.offset
     const bytes = this.read(source, READ_BYTES, offset)
-    if (bytes < recordBytes) throw damaged(source, { offset, recordBytes })
+    if (bytes < recordBytes) throw damaged(source, place)
     this.window = { source, offset, bytes }
     return READ_AT
   }
@@ -302,9 +325,19 @@ export class SegmentCopy {
     if (crc !== valueCrc) throw damaged(source, place)
     const counted = this.take(source.firstSequence + fields.sequenceOffset)
     const kind = kindOf(fields, keepsBatch)
-    const certified = SEGMENT_HEADER_BYTES
     const expiry = expiresAtMs ?? 0
-    call.encodeHeader(OUT_AT, kind, keyBytes, valueBytes, counted, timeMs, expiry, certified, seed, newCrc)
+    call.encodeHeader(
+      OUT_AT,
+      kind,
+      keyBytes,
+      valueBytes,
+      counted,
+      timeMs,
+      expiry,
+      CERTIFIED_BYTES,
+      seed,
+      newCrc,
+    )
     try {
       this.write(OUT_AT, prefixBytes)
       const again = this.eachPiece(source, place, fields, (piece) => this.write(READ_AT, piece))
@@ -340,7 +373,7 @@ function kindOf({ kind, flags }: RecordFields, keepsBatch: boolean): number {
   return (kind === 'put' ? KIND_PUT : KIND_DELETE) | (keepsBatch ? flags : flags & ~JOINED)
 }
 
-function damaged({ path }: CopySource, { offset }: CopyPlace): CaskyError {
+export function damaged({ path }: CopySource, { offset }: Pick<CopyPlace, 'offset'>): CaskyError {
   return new CaskyError('CASKY_CORRUPT', `a damaged record is not copied: byte ${offset} of ${path}`, {
     path,
     offset,

@@ -9,30 +9,33 @@ import {
   KIND_MASK,
   KIND_PUT,
   ROW_AT,
+  ROW_COPIED,
   ROW_HASH_HIGH,
   ROW_HASH_LOW,
   ROW_KIND,
   ROW_SEQUENCE,
   ROW_VALUE_BYTES,
+  ROW_VALUE_DAMAGED,
   ROW_WORDS,
   SCAN_TABLE_AT,
 } from '../assembly/layout'
-import { GrowableWords } from './bytes'
+import { GrowableBytes, GrowableWords } from './bytes'
 import type { Catalog, Segment } from './catalog'
-import { SegmentCopy } from './copier'
-import { type CaskyError, ioError } from './errors'
+import { COPY_WINDOW_BYTES, type CopySource, damaged, SegmentCopy } from './copier'
+import { type CaskyError, invariant, ioError } from './errors'
 import { join, segmentName } from './files'
 import type { Host } from './host/host'
 import { clearName, syncNames, tryRemove } from './io'
 import { Kernels } from './kernels'
 import type { Ledger } from './ledger'
 import type { ManifestEntry } from './manifest'
-import { SegmentScan } from './scanner'
-import { recordBytes, type SegmentHeader } from './segment'
+import { type ScanEvent, SegmentScan } from './scanner'
+import { recordBytes, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
 
 const TABLE = SCAN_TABLE_AT / 4
 /** Walking past so many entries takes as long as looking one up. */
 const WALKED_PER_RECORD_MAX = 8
+const LOOKUP_WORDS = 4
 
 export interface RelogRooms {
   host: Host
@@ -54,28 +57,25 @@ export function uncertifiedTail({ segments }: Catalog): Segment | undefined {
  * failure leaves everything as it was.
  */
 export function relog(rooms: RelogRooms, tail: Segment, header: SegmentHeader, publish: Publish): void {
-  const { host, catalog, ledger } = rooms
+  const { host, catalog } = rooms
   const path = join(catalog.directory, segmentName(header.id))
-  const kernels = new Kernels()
   const { bytes, records, lastSequence, certifiedBytes } = tail
-  const first = firstBehind(rooms, kernels, tail)
-  if (first === 'inside') {
+  const copied = new EndCopy(rooms, tail, header, path).run()
+  if (copied === 'inside') {
     tail.certifiedBytes = bytes
     return
   }
-  if (first === 'nothing') {
+  if (copied === 'nothing') {
     // A marker or a seal, which nobody misses.
     tail.bytes = certifiedBytes
     return
   }
-  const previous = { id: tail.header.id, bytes: certifiedBytes, lastSequence: first - 1, isSealed: false }
-  const copied = copyEnd(rooms, kernels, tail, { ...header, firstSequence: first, previous }, path)
   let segment: Segment | undefined
   try {
     tail.state = 'closed'
     tail.bytes = tail.certifiedBytes
     tail.records -= copied.entry.records
-    tail.lastSequence = first - 1
+    tail.lastSequence = copied.entry.header.firstSequence - 1
     segment = catalog.add(copied.entry)
     syncNames(host, catalog.directory)
     publish(header.id + 1)
@@ -87,135 +87,204 @@ export function relog(rooms: RelogRooms, tail: Segment, header: SegmentHeader, p
     tryRemove(host, path)
     throw error
   }
-  const { tombstoneBytes } = copied
+  const { tombstoneBytes, moves } = copied
   segment.tombstoneBytes += tombstoneBytes
   tail.tombstoneBytes = Math.max(0, tail.tombstoneBytes - tombstoneBytes)
-  // What a checkpoint holds lies in what it certifies, or is replayed from the log: nothing of that has moved.
-  const { keydir } = ledger
-  if (keydir.isFolded || copied.entry.records * WALKED_PER_RECORD_MAX >= keydir.count) {
-    ledger.moveAll(tail.slot, segment.slot, movedOffset(copied, certifiedBytes))
-  } else {
-    movePlaces(rooms, kernels, { ...tail, bytes }, segment.slot, copied.to)
-  }
-}
-
-/**
- * The sequence number of the first write behind the certified part. `inside`: that part ends within a record or a
- * batch, which no honest log does; such a one stays whole.
- */
-function firstBehind(rooms: RelogRooms, kernels: Kernels, tail: Segment): number | 'inside' | 'nothing' {
-  const [first] = scanBehind(rooms, kernels, tail).events()
-  if (first?.kind !== 'rows') return 'inside'
-  for (const { kind, sequence } of writesBehind(rooms, kernels, tail)) {
-    return (kind & FLAG_JOINED_TO_PREVIOUS) === 0 ? sequence : 'inside'
-  }
-  return 'nothing'
+  moves.apply(tail.slot, segment.slot)
 }
 
 interface CopiedEnd {
   entry: ManifestEntry
-  /** Where each record lay, and where it lies now, in the order of the records. */
-  from: GrowableWords
-  to: GrowableWords
+  moves: Moves
   /** What deletes in it, and what has expired, count as. */
   tombstoneBytes: number
 }
 
-function copyEnd(
-  rooms: RelogRooms,
-  kernels: Kernels,
-  tail: Segment,
-  header: SegmentHeader,
-  path: string,
-): CopiedEnd {
-  const { host, catalog } = rooms
-  const { salt, firstSequence } = tail.header
-  const source = { file: catalog.fileOf(tail), path: tail.path, salt, firstSequence }
-  removeLeftover(host, path)
-  const copy = SegmentCopy.create(host, path, header)
-  const from = new GrowableWords()
-  const to = new GrowableWords()
-  const nowMs = host.nowMs()
-  let tombstoneBytes = 0
-  try {
-    for (const { word, kind, offset, bytes, keyBytes } of writesBehind(rooms, kernels, tail)) {
-      const hasExpired = (kind & FLAG_EXPIRES) !== 0 && kernels.expiryOfRow(word) <= nowMs
-      if (hasExpired || (kind & KIND_MASK) === KIND_DELETE) tombstoneBytes += recordBytes(keyBytes, 0, false)
-      from.push(offset)
-      to.push(copy.append(source, { offset, recordBytes: bytes }))
-    }
-    return { entry: copy.finish(), from, to, tombstoneBytes }
-  } catch (error) {
-    copy.discard()
-    throw error
+type Rows = Extract<ScanEvent, { kind: 'rows' }>
+
+/** Reads the end of `tail` once, and copies it as it goes by. */
+class EndCopy {
+  private readonly kernels = new Kernels()
+  private readonly source: CopySource
+  private readonly nowMs: number
+  private copy: SegmentCopy | undefined
+  /** Where the next record will lie. */
+  private to = SEGMENT_HEADER_BYTES
+  private tombstoneBytes = 0
+  private readonly moves: Moves
+
+  constructor(
+    private readonly rooms: RelogRooms,
+    private readonly tail: Segment,
+    private readonly header: SegmentHeader,
+    private readonly path: string,
+  ) {
+    const { salt, firstSequence } = tail.header
+    this.source = { file: rooms.catalog.fileOf(tail), path: tail.path, salt, firstSequence }
+    this.nowMs = rooms.host.nowMs()
+    this.moves = new Moves(rooms.ledger)
   }
-}
 
-interface FoundWrite {
-  /** Its row in the scan's table. */
-  word: number
-  kind: number
-  offset: number
-  bytes: number
-  sequence: number
-  /** Where its key stands in the kernels' memory. */
-  keyAt: number
-  keyBytes: number
-}
+  /**
+   * `nothing`: there is no write in it. `inside`: the certified part ends within a record or a batch, which no honest log
+   * does; such a one stays whole.
+   */
+  run(): CopiedEnd | 'inside' | 'nothing' {
+    try {
+      let isFirst = true
+      for (const event of this.scan().events()) {
+        if (event.kind !== 'rows') {
+          if (isFirst) return 'inside'
+          // The recovery has just read the same bytes as whole records.
+          throw ioError('read a segment again', this.tail.path, new Error('it has changed'))
+        }
+        if (!this.take(event)) return 'inside'
+        isFirst = false
+      }
+      if (this.copy === undefined) return 'nothing'
+      const { moves, tombstoneBytes } = this
+      return { entry: this.copy.finish(), moves, tombstoneBytes }
+    } catch (error) {
+      this.copy?.discard()
+      throw error
+    }
+  }
 
-function scanBehind({ host, catalog }: RelogRooms, kernels: Kernels, tail: Segment): SegmentScan {
-  const { header, path, bytes, certifiedBytes } = tail
-  return new SegmentScan(host, kernels, {
-    file: catalog.fileOf(tail),
-    path,
-    salt: header.salt,
-    fileBytes: bytes,
-    decidedBytes: bytes,
-    fromBytes: certifiedBytes,
-  })
-}
+  private scan(): SegmentScan {
+    const { rooms, source, tail } = this
+    return new SegmentScan(rooms.host, this.kernels, {
+      file: source.file,
+      path: source.path,
+      salt: source.salt,
+      fileBytes: tail.bytes,
+      decidedBytes: tail.bytes,
+      fromBytes: tail.certifiedBytes,
+      windowBytes: COPY_WINDOW_BYTES,
+      skims: true,
+    })
+  }
 
-/** The puts and deletes behind the certified part of `tail`. One object is reused for all. */
-function* writesBehind(rooms: RelogRooms, kernels: Kernels, tail: Segment): Generator<FoundWrite> {
-  const { header, path } = tail
-  const found: FoundWrite = { word: 0, kind: 0, offset: 0, bytes: 0, sequence: 0, keyAt: 0, keyBytes: 0 }
-  for (const event of scanBehind(rooms, kernels, tail).events()) {
-    // The recovery has just read the same bytes as whole records.
-    if (event.kind !== 'rows') throw ioError('read a segment again', path, new Error('it has changed'))
-    const { words } = kernels
-    for (let row = 0; row < event.count; row++) {
+  /** Copies the puts and deletes of a window; false, and nothing is copied, where the first of all goes on a batch. */
+  private take({ count, at, offset, isUnread }: Rows): boolean {
+    const { source } = this
+    const { words } = this.kernels
+    const before = this.to
+    let records = 0
+    for (let row = 0; row < count; row++) {
       const word = TABLE + row * ROW_WORDS
       const kind = words[word + ROW_KIND]
       if ((kind & KIND_MASK) !== KIND_PUT && (kind & KIND_MASK) !== KIND_DELETE) continue
-      const valueBytes = words[word + ROW_VALUE_BYTES]
-      found.word = word
-      found.kind = kind
-      found.keyBytes = kind >>> 16
-      found.bytes = recordBytes(found.keyBytes, valueBytes, (kind & FLAG_EXPIRES) !== 0)
-      found.offset = event.offset + words[word + ROW_AT]
-      found.sequence = header.firstSequence + words[word + ROW_SEQUENCE]
-      found.keyAt = event.at + words[word + ROW_AT] + found.bytes - valueBytes - found.keyBytes
-      yield found
+      if (this.copy === undefined) {
+        if ((kind & FLAG_JOINED_TO_PREVIOUS) !== 0) return false
+        this.copy = this.create(source.firstSequence + words[word + ROW_SEQUENCE])
+      }
+      const from = offset + words[word + ROW_AT]
+      if ((kind & ROW_VALUE_DAMAGED) !== 0) throw damaged(source, { offset: from })
+      this.note(word, kind, from, at + words[word + ROW_AT])
+      words[word + ROW_KIND] = kind | ROW_COPIED
+      records++
     }
+    const { copy } = this
+    if (records === 0 || copy === undefined) return true
+    if (isUnread === true) copy.append(source, { offset, recordBytes: this.to - before })
+    else copy.appendRows(source, count, at, records)
+    invariant(copy.bytes === this.to, 'copies lie where they are looked for')
+    return true
+  }
+
+  private create(firstSequence: number): SegmentCopy {
+    const { header, path, tail } = this
+    const { host } = this.rooms
+    const { certifiedBytes } = tail
+    const previous = {
+      id: tail.header.id,
+      bytes: certifiedBytes,
+      lastSequence: firstSequence - 1,
+      isSealed: false,
+    }
+    removeLeftover(host, path)
+    return SegmentCopy.create(host, path, { ...header, firstSequence, previous }, this.kernels)
+  }
+
+  private note(word: number, kind: number, from: number, at: number): void {
+    const { kernels, moves, to } = this
+    const keyBytes = kind >>> 16
+    const expires = (kind & FLAG_EXPIRES) !== 0
+    const hasExpired = expires && kernels.expiryOfRow(word) <= this.nowMs
+    if (hasExpired || (kind & KIND_MASK) === KIND_DELETE) {
+      this.tombstoneBytes += recordBytes(keyBytes, 0, false)
+    }
+    moves.add(kernels, word, at + recordBytes(0, 0, expires), from, to)
+    this.to += recordBytes(keyBytes, kernels.words[word + ROW_VALUE_BYTES], expires)
   }
 }
 
-/** Where the record at an offset lies now; undefined before the first that was copied. */
-function movedOffset(
-  { from, to }: CopiedEnd,
-  certifiedBytes: number,
-): (offset: number) => number | undefined {
-  // What lies between two records was left out, and there are few such places: a whole stretch has moved by as much.
-  const begins: number[] = []
-  const shifts: number[] = []
-  for (let i = 0; i < from.length; i++) {
-    const shift = from.at(i) - to.at(i)
-    if (shift === shifts.at(-1)) continue
-    begins.push(from.at(i))
-    shifts.push(shift)
+/** Where what was copied lies now. */
+class Moves {
+  /** What lies between two records is left out, and there are few such places: a whole stretch moves by as much. */
+  private readonly begins: number[] = []
+  private readonly shifts: number[] = []
+  /** The keys, as long as they are few, and LOOKUP_WORDS for each: the hash, its length, and where its record lay. */
+  private readonly keys = new GrowableBytes()
+  private readonly lookups = new GrowableWords()
+  private readonly lookupWordsMax: number
+
+  constructor(private readonly ledger: Ledger) {
+    const { keydir } = ledger
+    // Looking a key up would bring in what waits in a checkpoint.
+    const fewMax = keydir.isFolded ? -1 : keydir.count / WALKED_PER_RECORD_MAX
+    this.lookupWordsMax = fewMax * LOOKUP_WORDS
   }
-  return (offset) => {
-    if (offset < certifiedBytes) return undefined
+
+  /** The record of the row that begins at `word`, whose key stands at `keyAt`; in the order in which they lie. */
+  add({ words, bytes }: Kernels, word: number, keyAt: number, from: number, to: number): void {
+    const { begins, shifts, keys, lookups } = this
+    if (shifts.length === 0 || shifts[shifts.length - 1] !== from - to) {
+      begins.push(from)
+      shifts.push(from - to)
+    }
+    if (!this.areFew) return
+    const keyBytes = words[word + ROW_KIND] >>> 16
+    keys.append(bytes, keyAt, keyBytes)
+    lookups.push(words[word + ROW_HASH_LOW])
+    lookups.push(words[word + ROW_HASH_HIGH])
+    lookups.push(keyBytes)
+    lookups.push(from)
+  }
+
+  private get areFew(): boolean {
+    return this.lookups.length <= this.lookupWordsMax
+  }
+
+  /** Points the keys whose newest record was copied to the copy. */
+  apply(from: number, to: number): void {
+    const { ledger, keys, lookups } = this
+    if (!this.areFew) {
+      // What a checkpoint holds lies in what it certifies, or is replayed from the log: nothing of that has moved.
+      ledger.moveAll(from, to, (offset) => this.movedTo(offset))
+      return
+    }
+    let at = 0
+    for (let i = 0; i < lookups.length; i += LOOKUP_WORDS) {
+      const keyBytes = lookups.at(i + 2)
+      const offset = lookups.at(i + 3)
+      const moved = { segment: to, offset: this.movedTo(offset) as number }
+      ledger.move(
+        lookups.at(i),
+        lookups.at(i + 1),
+        keys.bytes,
+        at,
+        keyBytes,
+        { segment: from, offset },
+        moved,
+      )
+      at += keyBytes
+    }
+  }
+
+  private movedTo(offset: number): number | undefined {
+    const { begins, shifts } = this
+    if (offset < begins[0]) return undefined
     let low = 0
     for (let high = begins.length; high - low > 1; ) {
       const middle = (low + high) >>> 1
@@ -223,31 +292,6 @@ function movedOffset(
       else high = middle
     }
     return offset - shifts[low]
-  }
-}
-
-/** Points the keys whose newest record was copied to the copy, each looked up. `tail` is as it was before. */
-function movePlaces(
-  rooms: RelogRooms,
-  kernels: Kernels,
-  tail: Segment,
-  slot: number,
-  offsets: GrowableWords,
-): void {
-  const { words, bytes } = kernels
-  let next = 0
-  for (const { word, offset, keyAt, keyBytes } of writesBehind(rooms, kernels, tail)) {
-    const to = { segment: slot, offset: offsets.at(next++) }
-    const from = { segment: tail.slot, offset }
-    rooms.ledger.move(
-      words[word + ROW_HASH_LOW],
-      words[word + ROW_HASH_HIGH],
-      bytes,
-      keyAt,
-      keyBytes,
-      from,
-      to,
-    )
   }
 }
 

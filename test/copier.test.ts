@@ -181,12 +181,11 @@ test('an order or a number that the format cannot hold is refused, and makes no 
   const copy = copyOf(segment)
   const tombstone = { key: Buffer.from('k'), timeMs: 1, flags: 0 }
   copy.tombstone({ ...tombstone, sequence: 5 })
-  expect(copy.hasRoomFor(2 ** 32)).toBe(true)
-  expect(copy.hasRoomFor(2 ** 32 + 1)).toBe(false)
   for (const sequence of [5, 2 ** 32 + 1]) {
     const thrown = await failure(() => copy.tombstone({ ...tombstone, sequence }))
     expect(thrown).toMatchObject({ code: 'CASKY_CORRUPT' })
   }
+  copy.tombstone({ ...tombstone, sequence: 2 ** 32 })
   copy.discard()
   copy.discard()
   expect(existsSync(copy.path)).toBe(false)

@@ -1,14 +1,24 @@
 // What a crash leaves behind the last certified byte: on a simulated machine, where a power cut takes all that no sync
 // has vouched for, and a failed sync loses what it was to write.
+import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import type { Casky } from '../src/index'
+import { KIND_DELETE, KIND_MARKER, KIND_PUT, READ_BYTES, WRITE_AT } from '../assembly/layout'
+import { nodeHost } from '../src/host/node'
+import { type Casky, openSync } from '../src/index'
+import { Kernels } from '../src/kernels'
+import { recordSeed } from '../src/segment'
 import { openSyncOn } from '../src/store'
 import { choices, crashed } from './sim/crash'
 import { SimDisk } from './sim/disk'
 import { Random } from './sim/random'
 import { type CallKind, type Fault, STORE, World } from './sim/world'
+import { freshStore } from './support/folders'
+import { failure, groundWith, openSyncWith } from './support/ground'
+import { type ReferenceRecord, referenceSegment } from './support/reference'
+import { append, killedCopy, recordsOf, segmentsOf as segmentFilesOf } from './support/stores'
 
 const random = new Random(1)
+const LATER = 4_102_444_800_000
 
 /** A process on a disk; `fault` befalls its calls. */
 function process(disk: SimDisk, fault?: (kind: CallKind, path: string) => Fault | undefined): World {
@@ -175,6 +185,151 @@ describe('what a crash left uncertified', () => {
     db.putSync('c', '3')
     world.kill()
     expect(contentsOf(powerCut(world))).toEqual({ a: '1', b: '2', c: '3' })
+  })
+})
+
+/** What a copy has in common with what it was made of. */
+const essence = (records: ReferenceRecord[]) =>
+  records
+    .filter(({ kind }) => kind <= 2)
+    .map(({ kind, flags, sequence, timeMs, expiresAtMs, key, value }) => {
+      const text = { key: key.toString('latin1'), value: value.toString('latin1') }
+      return { kind, flags, sequence, timeMs, expiresAtMs, ...text }
+    })
+
+describe('the copy of what a crash left uncertified', () => {
+  test('holds the same records, in the same order, however long they are and however many', () => {
+    const directory = freshStore()
+    const db = openSync(directory, { valueEncoding: 'bytes', sync: 'never' })
+    const put = (key: string, bytes: number, options = {}) =>
+      db.putSync(key, Buffer.alloc(bytes, `${bytes} `), options)
+    put('certified', 10)
+    db.flushSync()
+    put('a', 3)
+    put('late', 1, { expiresAtMs: LATER })
+    // As long as what is taken at a time; and longer by one, in a batch that goes on behind it, with the longest key.
+    put('k', READ_BYTES - 30)
+    db.batchSync([
+      { type: 'put', key: 'before', value: Buffer.alloc(1000, 'b') },
+      { type: 'put', key: 'long', value: Buffer.alloc(READ_BYTES + 1 - 33, 'l') },
+      { type: 'del', key: 'a' },
+      { type: 'put', key: 'k'.repeat(65_535), value: Buffer.alloc(0) },
+    ])
+    // More than the scan's table has rows for.
+    for (let i = 0; i < 17_000; i++) put(`${i % 50}`, i % 3)
+    db.deleteSync('k')
+    const expected = new Map(db.entries())
+    const killed = killedCopy(directory)
+    db.closeSync()
+    const before = recordsOf(segmentFilesOf(killed)[0])
+    const again = openSync(killed, { valueEncoding: 'bytes', sync: 'never' })
+    expect(new Map(again.entries())).toEqual(expected)
+    expect(again.stats().segments).toMatchObject([{ records: 1, lastSequence: 1 }, { firstSequence: 2 }])
+    again.closeSync()
+    const copied = referenceSegment(readFileSync(segmentFilesOf(killed)[1]))
+    expect(essence(copied.records)).toEqual(essence(before).slice(1))
+    // Nothing of it is certified but by its seal.
+    const seal = copied.records.at(-1)
+    expect(seal).toMatchObject({ kind: 4, certifiedBytes: seal?.offset })
+    expect(new Set(copied.records.slice(0, -1).map((record) => record.certifiedBytes))).toEqual(new Set([96]))
+    openSync(killed, { strict: true }).closeSync()
+  })
+
+  test('leaves out markers, also between writes, and each key is found where it is now', () => {
+    const directory = freshStore()
+    const db = openSync(directory, { sync: 'never' })
+    for (let i = 0; i < 100; i++) db.putSync(`key ${i}`, `${i}`)
+    db.flushSync()
+    const expected = new Map(db.entries())
+    const killed = killedCopy(directory)
+    db.closeSync()
+    const [file] = segmentFilesOf(killed)
+    const { header, records } = referenceSegment(readFileSync(file))
+    const { length: certifiedBytes } = readFileSync(file)
+    const kernels = new Kernels()
+    let sequence = 99
+    let offset = certifiedBytes
+    const write = (kind: number, key = '', value = '') => {
+      kernels.bytes.set(Buffer.from(key), WRITE_AT + 29)
+      kernels.bytes.set(Buffer.from(value), WRITE_AT + 29 + key.length)
+      if (kind !== KIND_MARKER) sequence++
+      const seed = recordSeed(header.salt, offset)
+      kernels.call.encodeRecord(
+        WRITE_AT,
+        kind,
+        key.length,
+        value.length,
+        sequence,
+        1,
+        0,
+        certifiedBytes,
+        seed,
+      )
+      const bytes = 29 + key.length + value.length
+      append(file, kernels.bytes.slice(WRITE_AT, WRITE_AT + bytes))
+      offset += bytes
+    }
+    expect(records.filter(({ kind }) => kind === KIND_PUT)).toHaveLength(100)
+    for (const key of ['key 1', 'key 2', 'new', 'key 3', 'key 1']) {
+      write(KIND_MARKER)
+      write(KIND_PUT, key, `${key} anew`)
+      write(KIND_MARKER)
+      expected.set(key, `${key} anew`)
+    }
+    write(KIND_DELETE, 'key 2')
+    expected.delete('key 2')
+    const again = openSync(killed, { sync: 'never' })
+    for (const key of ['key 2', 'key 4', ...expected.keys()]) expect(again.get(key)).toBe(expected.get(key))
+    expect(new Map(again.entries())).toEqual(expected)
+    const { segments } = again.stats()
+    expect(segments.map(({ records }) => records)).toEqual([100, 6])
+    again.closeSync()
+    expect(recordsOf(segmentFilesOf(killed)[1]).map(({ kind }) => kind)).toEqual([1, 1, 1, 1, 1, 2, 4])
+  })
+
+  test('holds nothing that is read otherwise than before: the opening fails, and the next one finds all', async () => {
+    const directory = freshStore()
+    const db = openSync(directory, { sync: 'never' })
+    db.putSync('a', '1')
+    db.flushSync()
+    db.putSync('b', '2')
+    db.putSync('c', 'see')
+    db.putSync('long', 'l'.repeat(600_000))
+    const expected = new Map(db.entries())
+    const killed = killedCopy(directory)
+    db.closeSync()
+    const [file] = segmentFilesOf(killed)
+    const [, , c, long] = recordsOf(file).filter(({ kind }) => kind === KIND_PUT)
+    for (const [at, code] of [
+      [c.offset + c.bytes - 1, 'CASKY_CORRUPT'],
+      [long.offset + long.bytes - 1, 'CASKY_CORRUPT'],
+      [c.offset + 29, 'CASKY_IO'],
+    ] as const) {
+      let handle: number | undefined
+      let timesRead = 0
+      const ground = groundWith({
+        open: (path, mode) => {
+          const opened = nodeHost.open(path, mode)
+          if (path === file) handle = opened
+          return opened
+        },
+        read: (from, into, begin, bytes, position) => {
+          const read = nodeHost.read(from, into, begin, bytes, position)
+          const isInside = from === handle && position <= at && at < position + read
+          if (isInside && ++timesRead > 1) into[begin + at - position] ^= 1
+          return read
+        },
+      })
+      expect(await failure(() => openSyncWith(ground, killed))).toMatchObject({ code, path: file })
+      expect(segmentFilesOf(killed)).toEqual([file])
+      const reader = openSync(killed, { readOnly: true })
+      expect(new Map(reader.entries())).toEqual(expected)
+      reader.closeSync()
+    }
+    const again = openSync(killed)
+    expect(new Map(again.entries())).toEqual(expected)
+    again.closeSync()
+    expect(segmentFilesOf(killed)).toHaveLength(2)
   })
 })
 
