@@ -23,6 +23,12 @@ const WORD_MASK = CHUNK_WORDS - 1
 /** What comes behind so much is applied at once, and has its tables come in. */
 const BYTES_MAX = 0x400_0000
 const CHUNKS_MAX = BYTES_MAX / (CHUNK_WORDS * 4)
+/** No change is at 0. */
+const FIRST_WORD = 1
+const KEY_BYTES_MASK = 0xffff
+
+/** In words. */
+const sizeOf = (keyBytes: number): number => FIXED_WORDS + ((keyBytes + 3) >>> 2)
 
 /** A change as `forEach` shows it: one object for all. */
 export interface Change {
@@ -74,7 +80,7 @@ export class Backlog {
     keyBytes: number,
     { segment, offset, valueBytes, expiresAtMs, isDamaged }: Place,
   ): boolean {
-    const size = FIXED_WORDS + ((keyBytes + 3) >>> 2)
+    const size = sizeOf(keyBytes)
     if (this.usedWords + size > CHUNK_WORDS && !this.begin()) return false
     const chunk = this.chunks.length - 1
     const words = this.chunks[chunk]
@@ -103,8 +109,7 @@ export class Backlog {
     const words = new Uint32Array(CHUNK_WORDS)
     this.chunks.push(words)
     this.bytesOf.push(new Uint8Array(words.buffer))
-    // So that no change is at 0.
-    this.usedWords = 1
+    this.usedWords = FIRST_WORD
     return true
   }
 
@@ -135,7 +140,7 @@ export class Backlog {
       change.hashHigh = words[word + 3]
       change.source = this.bytesOf[each >>> CHUNK_BITS]
       change.at = (word + FIXED_WORDS) * 4
-      change.keyBytes = head & 0xffff
+      change.keyBytes = head & KEY_BYTES_MASK
       place.segment = words[word + SEGMENT_WORD]
       place.offset = words[word + OFFSET_WORD]
       place.isDamaged = (head & DAMAGED) !== 0
@@ -148,11 +153,16 @@ export class Backlog {
 
   /** The records that lie in the segment in slot `from` lie in that in slot `to`, where `movedTo` says that they moved. */
   moveAll(from: number, to: number, movedTo: (offset: number) => number | undefined): void {
-    for (const begin of this.first) {
-      for (let each = begin; each !== 0; ) {
-        const words = this.chunks[each >>> CHUNK_BITS]
-        const word = each & WORD_MASK
-        each = words[word]
+    // As they stand, and not list by list, which lie all over the chunks. What is dropped may change as well.
+    for (const words of this.chunks) {
+      for (
+        let word = FIRST_WORD, keyBytes: number;
+        word + FIXED_WORDS < CHUNK_WORDS;
+        word += sizeOf(keyBytes)
+      ) {
+        keyBytes = words[word + 1] & KEY_BYTES_MASK
+        // No key is empty: that is the end of the chunk.
+        if (keyBytes === 0) break
         const offset = words[word + SEGMENT_WORD] === from ? movedTo(words[word + OFFSET_WORD]) : undefined
         if (offset === undefined) continue
         words[word + SEGMENT_WORD] = to
