@@ -27,8 +27,8 @@ import { prefixBytes } from './record'
 /**
  * Copies the records of those of the first `rows` rows that are marked ROW_COPIED, and puts a delete in the place of
  * those marked ROW_BURIED. They stand at `at`; the copies go to `out`, and will lie at `offset` of a segment with this
- * salt, whose sequence numbers are counted from `sequenceShift` before those of theirs. The flags for batches are taken
- * from the rows. Returns the length of the copies; RESULT_LAST_RECORD says where the last one begins.
+ * salt. `sequenceShift`, which may be negative, is added to their sequence numbers, as these count from another first one.
+ * The flags for batches are taken from the rows. Returns the length of the copies; RESULT_LAST_RECORD says where the last one begins.
  */
 export function copyRows(
   rows: u32,

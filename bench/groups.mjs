@@ -60,10 +60,11 @@ async function open(run) {
     by: 'checkpoint and tail',
   })
   rmSync(closed, { recursive: true })
-  // Without a turn of the event loop there is no checkpoint, and without a sync all of the last segment is copied.
+  // Without a turn of the event loop there is no checkpoint but of segments that have ended, and without a sync all of the
+  // last segment is copied.
   const killed = join(place, 'killed')
   await prepare('fill, then SIGKILL', 'write', { path: killed, turns: false, kill: true })
-  await step('open, after SIGKILL, never synced', 'open', { path: killed, by: 'scan of the rest' })
+  await step('open, after SIGKILL, never synced', 'open', { path: killed, by: 'scan of the end' })
 }
 
 async function merge({ step, place }) {

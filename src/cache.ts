@@ -23,8 +23,8 @@ const NOTHING = -1
 /** For so many blocks that are cached there is one ghost, a block that was missed of late. */
 const WAYS_PER_GHOST = 4
 
-// Shifts, and no divisions: of numbers that don't fit into 31 bits V8 makes floating-point ones, and a remainder of such is
-// an x87 instruction that stops everything else.
+// Shifts, and no divisions: of numbers that don't fit into 31 bits V8 makes floating-point ones, and a remainder of such is,
+// on x64, an instruction that stops everything else.
 const grainOf = (address: number): number => (address - CACHE_AT) >>> GRAIN_SHIFT
 const wordOf = (grain: number): number => grain >>> WORD_SHIFT
 const bitOf = (grain: number): number => 1 << (grain & (GRAINS_PER_WORD - 1))
@@ -81,8 +81,8 @@ export class BlockCache {
   }
 
   /**
-   * The addresses of the first so many records, 0 where they are not here, and brings in what `find` and `isVerified` look
-   * at, in short loops (see keydir/touch.ts). It counts for nothing.
+   * Fills in the addresses of the first so many records, 0 where they are not here or have no bytes, and brings in what
+   * `find` and `isVerified` look at, in short loops (see keydir/touch.ts). It counts neither as hits nor as misses.
    */
   locateAll(places: readonly Place[], count: number, addresses: Uint32Array): void {
     const { tags, verified } = this
@@ -90,8 +90,8 @@ export class BlockCache {
     for (let i = 0; i < count; i++) addresses[i] = this.firstOf(places[i].segment, blockOf(places[i].offset))
     for (let i = 0; i < count; i++) touched ^= tags[addresses[i]]
     for (let i = 0; i < count; i++) {
-      const { segment, offset } = places[i]
-      const way = this.wayFrom(addresses[i], segment, blockOf(offset))
+      const { segment, offset, recordBytes } = places[i]
+      const way = recordBytes === 0 ? -1 : this.wayFrom(addresses[i], segment, blockOf(offset))
       addresses[i] = way < 0 ? 0 : CACHE_AT + way * CACHE_BLOCK_BYTES + (offset & (CACHE_BLOCK_BYTES - 1))
     }
     for (let i = 0; i < count; i++) if (addresses[i] !== 0) touched ^= verified[wordOf(grainOf(addresses[i]))]

@@ -39,6 +39,8 @@ export type ValueOut<V extends ValueEncoding> = V extends 'utf8'
       ? T
       : unknown
 
+/** Strings that are brought in together. */
+const TOUCHED_AT_ONCE = 64
 /** Up to here a loop over the characters beats the call into the runtime's encoder. */
 const LOOP_CHARS_MAX = 20
 /** And up to here one over the bytes the call that copies them. */
@@ -126,17 +128,27 @@ export class KeyCodec {
 
   /** As `check`, of each. */
   checkAll(keys: readonly unknown[]): (string | Uint8Array)[] {
-    // Strings lie anywhere, their characters often elsewhere. In loops as short as these they come from memory together.
+    const checked: unknown[] = []
     let { touched } = this
-    for (let i = 0; i < keys.length; i++) touched ^= typeof keys[i] === 'string' ? 1 : 0
-    for (let i = 0; i < keys.length; i++) {
+    for (let begin = 0; begin < keys.length; begin += TOUCHED_AT_ONCE) {
+      const end = Math.min(begin + TOUCHED_AT_ONCE, keys.length)
+      // Each is asked for once: the array may be made of getters.
+      for (let i = begin; i < end; i++) checked.push(keys[i])
+      for (let i = begin; i < end; i++) touched ^= typeof checked[i] === 'string' ? 1 : 0
+      for (let i = begin; i < end; i++) checked[i] = this.check(checked[i])
+    }
+    this.touched = touched
+    return checked as (string | Uint8Array)[]
+  }
+
+  /** Brings in the characters of keys, which often lie elsewhere than their strings: in short loops, as keydir/touch.ts. */
+  touch(keys: readonly (string | Uint8Array)[], from: number, to: number): void {
+    let { touched } = this
+    for (let i = from; i < to; i++) {
       const key = keys[i]
       if (typeof key === 'string') touched ^= key.charCodeAt(0)
     }
     this.touched = touched
-    const checked: (string | Uint8Array)[] = []
-    for (let i = 0; i < keys.length; i++) checked.push(this.check(keys[i]))
-    return checked
   }
 
   /** How many bytes `write` touches at most. */

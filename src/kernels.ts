@@ -137,7 +137,7 @@ export class Kernels implements Memory {
   readonly call: KernelCalls
   readonly bytes: Uint8Array
   readonly words: Uint32Array
-  /** The same, where bits count and no sign: of those V8 makes no floating-point numbers. */
+  /** The same as signed words, which are small integers to V8 whatever their bits are. */
   readonly ints: Int32Array
   readonly view: DataView
   /** The same memory, for turning its bytes into strings. */

@@ -96,7 +96,10 @@ export class Lookup {
     ledger.keydir.touchRows(kernels.ints, KEY_TABLE, count)
     for (let i = 0; i < count; i++) {
       const low = batch.hashLow(i)
-      this.located[i] = this.locateAt(low, batch.hashHigh(i), batch.at(i), batch.keyBytes(i), places[i])
+      const index = this.locateAt(low, batch.hashHigh(i), batch.at(i), batch.keyBytes(i), places[i])
+      this.located[i] = index
+      // There is no record to bring in.
+      if (index !== IN_KEYDIR) places[i].recordBytes = 0
     }
     reader.touch(places, count)
     for (let i = 0; i < count; i++) {

@@ -106,7 +106,11 @@ export class Reader {
     for (let i = 0; i < count; i++) {
       const at = addresses[i]
       if (at === 0) continue
-      const end = at + Math.min(places[i].recordBytes, TOUCHED_BYTES_MAX) - 1
+      // A record that goes on in another block is not read from here.
+      const end = Math.min(
+        at + Math.min(places[i].recordBytes, TOUCHED_BYTES_MAX) - 1,
+        (at | (CACHE_BLOCK_BYTES - 1)) >>> 0,
+      )
       for (let byte = at; byte < end; byte += LINE_BYTES) touched ^= ints[byte >>> 2]
       touched ^= ints[end >>> 2]
     }

@@ -11,7 +11,7 @@ import {
 } from './encoding'
 import { CaskyError } from './errors'
 import type { Kernels } from './kernels'
-import { KeyBatch } from './key-batch'
+import { KEYS_AT_ONCE, KeyBatch } from './key-batch'
 import { type Range, type RangeOptions, rangeOf } from './range'
 import type { ValueRef } from './reader'
 import { Entries, type Walk } from './walk'
@@ -112,6 +112,7 @@ export abstract class Reading<K extends KeyEncoding, V extends ValueEncoding> {
     const batch = this.#batch
     batch.clear()
     for (let i = 0; i < keys.length; i++) {
+      if (i % KEYS_AT_ONCE === 0) this.#keys.touch(keys, i, Math.min(i + KEYS_AT_ONCE, keys.length))
       const key = keys[i]
       const bytesMax = KeyCodec.bytesMaxOf(key)
       let at = batch.room(bytesMax)
@@ -121,7 +122,7 @@ export abstract class Reading<K extends KeyEncoding, V extends ValueEncoding> {
         at = batch.room(bytesMax)
       }
       if (at !== 0) batch.add(this.#keys.write(kernels, key, at))
-      // One that is too long for any batch.
+      // One that may be too long for any batch.
       else take(lookup.read(this.#keys.write(kernels, key, KEY_AT)))
     }
     lookup.readMany(batch, take)

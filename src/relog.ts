@@ -102,7 +102,7 @@ interface CopiedEnd {
 
 type Rows = Extract<ScanEvent, { kind: 'rows' }>
 
-/** Reads the end of `tail` once, and copies it as it goes by. */
+/** Reads the end of `tail`, and copies it as it goes by. */
 class EndCopy {
   private readonly kernels = new Kernels()
   private readonly source: CopySource
@@ -134,8 +134,8 @@ class EndCopy {
       let isFirst = true
       for (const event of this.scan().events()) {
         if (event.kind !== 'rows') {
-          if (isFirst) return 'inside'
-          // The recovery has just read the same bytes as whole records.
+          if (isFirst && !this.isReadable()) return 'inside'
+          // The recovery has read the same bytes as whole records.
           throw ioError('read a segment again', this.tail.path, new Error('it has changed'))
         }
         if (!this.take(event)) return 'inside'
@@ -162,6 +162,12 @@ class EndCopy {
       windowBytes: COPY_WINDOW_BYTES,
       skims: true,
     })
+  }
+
+  /** Whether a record begins where the certified part ends, asked once more. */
+  private isReadable(): boolean {
+    const [first] = this.scan().events()
+    return first?.kind === 'rows'
   }
 
   /** Copies the puts and deletes of a window; false, and nothing is copied, where the first of all goes on a batch. */

@@ -193,11 +193,21 @@ export class SegmentScan {
       this.windowBytes = 0
       return undefined
     }
+    if (!this.isHeaderSound(at)) return undefined
     this.kernels.call.describe(at)
     this.certifiedBytes = Math.max(this.certifiedBytes, certifiedBytes)
     this.nextSequence = sequenceOffset + 1
     this.offset += prefixBytes + valueBytes
     return { kind: 'rows', count: 1, at, offset, isUnread: true }
+  }
+
+  /** Of the record at the place reached: it may have been read again. If not, it is looked at anew, and may be damage. */
+  private isHeaderSound(at: number): boolean {
+    const { offset, kernels, target } = this
+    const seed = recordSeed(target.salt, offset)
+    if (kernels.call.isHeaderValid(at, this.loadedBehind - offset, seed) === 1) return true
+    this.windowBytes = 0
+    return false
   }
 
   /** Has the bytes from `offset` on in memory, as many as the window takes; returns their address. */
@@ -249,6 +259,7 @@ export class SegmentScan {
     const { call, view, words } = this.kernels
     const { offset } = this
     const at = this.load(offset)
+    if (!this.isHeaderSound(at)) return undefined
     const fields = recordFields(view, at)
     const isIntact = yield* this.isValueIntact(offset, fields.prefixBytes, fields.valueBytes, fields.valueCrc)
     if (!isIntact && this.boundary === undefined) {

@@ -10,7 +10,9 @@ import {
   KIND_PUT,
   READ_AT,
   ROW_AT,
+  ROW_COPIED,
   ROW_KIND,
+  ROW_SEQUENCE,
   ROW_VALUE_BYTES,
   ROW_VALUE_DAMAGED,
   ROW_WORDS,
@@ -315,6 +317,24 @@ describe('scan', () => {
       expect(row(i, ROW_KIND) >>> 16).toBe(`key ${i}`.length)
       expect(row(i, ROW_VALUE_BYTES)).toBe(i % 3 === 2 ? 0 : `value ${i}`.length)
     })
+  })
+
+  test('copies rows with sequence numbers that count from another first one, and from none that can not be', () => {
+    const { bytes: used } = fill(3)
+    const out = SCAN_AT + 0x1_0000
+    const copied = (shift: number): unknown => {
+      expect(call.scan(SCAN_AT, used, used, 96, SALT, 0)).toBe(3)
+      const last = SCAN_TABLE_AT / 4 + 2 * ROW_WORDS
+      kernels.words[last + ROW_KIND] |= ROW_COPIED
+      const bytes = call.copyRows(3, SCAN_AT, out, 96, SALT + 1, 7, shift)
+      expect(call.scan(out, bytes, bytes, 96, SALT + 1, 0)).toBe(1)
+      return row(0, ROW_SEQUENCE)
+    }
+    expect(copied(0)).toBe(2)
+    expect(copied(-2)).toBe(0)
+    expect(copied(2 ** 32 - 3)).toBe(2 ** 32 - 1)
+    for (const shift of [-3, 2 ** 32 - 2, 2 ** 33])
+      expect(() => copied(shift)).toThrow(WebAssembly.RuntimeError)
   })
 
   test('a window that ends anywhere inside a record asks for more, and goes on where it stopped', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { KEY_AT, ROW_WORDS } from '../assembly/layout'
+import { KEY_AT, ROW_HASH_HIGH, ROW_HASH_LOW, ROW_WORDS } from '../assembly/layout'
 import { Kernels } from '../src/kernels'
 import { Expiries } from '../src/keydir/expiries'
 import { emptyPlace, Keydir, type Place, TABLES, TOUCHED_AT_ONCE } from '../src/keydir/keydir'
@@ -41,14 +41,18 @@ describe('the keydir', () => {
     const keydir = new Keydir(kernels.keyedHash)
     const model = new Map<string, Place>()
     // Brought in before they are looked for, keys are where they were, be there any or not.
-    const rows = new Int32Array(TOUCHED_AT_ONCE * ROW_WORDS + 5)
+    const rows = new Int32Array(TOUCHED_AT_ONCE * ROW_WORDS + 4)
     for (let step = 0; step < 25_000; step++) {
-      if (step % 50 === 0)
-        keydir.touchRows(
-          rows.map(() => random() * 2 ** 32),
-          step % 5,
-          TOUCHED_AT_ONCE,
-        )
+      if (step % 50 === 0) {
+        const known = [...model.keys()]
+        for (let row = step % 5; row + ROW_WORDS <= rows.length; row += ROW_WORDS) {
+          const key = random() < 0.8 ? known[Math.floor(random() * known.length)] : undefined
+          const [low, high] = hash(key ?? `absent ${row}`)
+          rows[row + ROW_HASH_LOW] = low
+          rows[row + ROW_HASH_HIGH] = high
+        }
+        keydir.touchRows(rows, step % 5, TOUCHED_AT_ONCE)
+      }
       const key = `k${'x'.repeat(Math.floor(random() * 9))}${Math.floor(random() * 3000)}`
       const isIn = model.has(key)
       if (random() < 0.65) {

@@ -14,7 +14,7 @@ const isBy = {
   hints: ({ checkpoint, hinted, scanned }) => !checkpoint.used && hinted > 0 && scanned <= 1,
   scan: ({ checkpoint, hinted }) => !checkpoint.used && hinted === 0,
   // With many keys segments end on the way, and then there is a checkpoint of a part.
-  'scan of the rest': ({ scanned }) => scanned > 0,
+  'scan of the end': ({ bySegment }) => bySegment.at(-1).cameFrom === 'scan',
   'checkpoint and tail': ({ checkpoint, bySegment }) =>
     checkpoint.used && bySegment.some(({ bytesRead }) => bytesRead > 0),
 }

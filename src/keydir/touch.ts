@@ -1,5 +1,5 @@
 // Brings in the cache lines that searches for several keys will look at. A processor goes on past a read that waits for
-// memory for some hundred instructions, so what it reads in loops as short as these it waits for together: of the lines
+// memory, as far as some 300 instructions, so what it reads in loops as short as these it waits for together: of the lines
 // of 64 keys for ten at a time, and 25 ns for each instead of 180. What it takes to get there is done in passes of their
 // own. (Asking early is what hash joins do: S. Chen, A. Ailamaki, P. Gibbons, T. Mowry, "Improving Hash Join Performance
 // through Prefetching", ICDE 2004. There is no prefetch instruction here, so they are reads.)
@@ -10,7 +10,7 @@ import { homeOf, SLOT_WORDS, type Table } from './table'
 /** More keys at once would push each other out of the caches. */
 export const TOUCHED_AT_ONCE = 64
 const NO_SLOTS = new Uint32Array(SLOT_WORDS)
-/** The key of an entry goes on into another line where it is as long, and is not rarely as long. */
+/** An entry as long as this often reaches into a second line. */
 const ENTRY_WORDS = FIXED_WORDS + 3
 
 export class Touch {
@@ -44,6 +44,8 @@ export class Touch {
     for (let i = 0; i < count; i++) touched ^= slotsOf[i][places[i]]
     for (let i = 0; i < count; i++) places[i] = entryIn(slotsOf[i], places[i], hashes[i])
     this.touched ^= touched ^ heap.touchAll(places, count, ENTRY_WORDS)
+    // Slots that a table has grown out of are not to be kept.
+    slotsOf.fill(NO_SLOTS, 0, count)
   }
 }
 
