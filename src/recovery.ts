@@ -1,12 +1,14 @@
 // Opening: from the manifest and its segments to a full keydir. It reads, and changes nothing on disk. A checkpoint
 // spares it all that was written before, a hint the values of a segment; what has neither, or one that doesn't fit, is
 // read from end to end, and the store is the same.
+import { RECORD_HEADER_BYTES } from '../assembly/layout'
 import type { Catalog, Segment } from './catalog'
 import { hintedIdOf, join, segmentIdOf, segmentName } from './files'
 import type { Health } from './health'
 import { type HintReading, readHint } from './hint'
 import type { FileHandle, Host } from './host/host'
 import type { Kernels } from './kernels'
+import { TABLES } from './keydir/keydir'
 import type { Ledger } from './ledger'
 import type { Manifest, ManifestEntry } from './manifest'
 import {
@@ -84,6 +86,9 @@ export interface RecoveryRooms {
   stride?: Stride | undefined
 }
 
+/** Hardly a table gets more entries than that beyond its share. */
+const TABLE_SPREAD = 1.05
+
 /** The ids of the segments whose file, or whose hint, is there. */
 interface Present {
   segments: ReadonlySet<number>
@@ -99,6 +104,8 @@ export function* recover(rooms: RecoveryRooms, manifest: Manifest): Generator<Op
   const present = presentFiles(rooms, manifest, segments)
   const recovery = new Recovery(rooms, manifest, segments, present)
   const restored = yield* recovery.restore()
+  const { keydir } = rooms.ledger
+  if (restored === undefined) keydir.expected = (recovery.records() / TABLES) * TABLE_SPREAD
   for (const [i, segment] of segments.entries()) {
     const begin = restored?.begin
     recovery.number = i + 1
@@ -109,6 +116,7 @@ export function* recover(rooms: RecoveryRooms, manifest: Manifest): Generator<Op
       yield* recovery.read(segment, manifest.segments[i], begin?.index === i ? begin : undefined)
     }
   }
+  if (restored === undefined) keydir.fit()
   forgetCopiedEnds(rooms.health, catalog.segments)
   recovery.report.durationMs = host.nowMs() - startedAtMs
   return recovery.report
@@ -211,6 +219,12 @@ class Recovery {
     checkpoint.used = true
     checkpoint.entries = restored.entries
     return restored
+  }
+
+  /** How many the manifest knows of, and the files have room for. */
+  records(): number {
+    const known = this.manifest.segments.reduce((sum, { records }) => sum + records, 0)
+    return Math.min(known, this.bytesTotal / RECORD_HEADER_BYTES)
   }
 
   /** The checkpoint holds all that is in this segment. */

@@ -75,6 +75,27 @@ describe('the keydir', () => {
     expect(keydir.find(...hash('absent'))).toBe(false)
   })
 
+  test('takes no more memory in the end where more was expected than came, and finds all', () => {
+    for (const expected of [0, 10, 60, 100, 100_000]) {
+      const keydir = new Keydir(kernels.keyedHash)
+      const plain = new Keydir(kernels.keyedHash)
+      keydir.expected = expected
+      for (let i = 0; i < 60 * TABLES; i++) {
+        // A third of them replaces others.
+        const key = `key ${i % (40 * TABLES)}`
+        keydir.put(...hash(key), placeAt(i, key.length))
+        plain.put(...hash(key), placeAt(i, key.length))
+      }
+      const { memoryBytes } = keydir
+      keydir.fit()
+      if (expected === 100_000) expect(keydir.memoryBytes).toBeLessThan(memoryBytes)
+      expect(keydir.memoryBytes).toBeLessThan(plain.memoryBytes * 1.1)
+      expect(contents(keydir)).toEqual(contents(plain))
+      for (let i = 0; i < 40 * TABLES; i++) expect(keydir.remove(...hash(`key ${i}`))).toBe(true)
+      expect(keydir.count).toBe(0)
+    }
+  })
+
   test('keeps keys apart whose hashes collide wholly', () => {
     const keydir = new Keydir(kernels.keyedHash)
     const keys = Array.from({ length: 500 }, (_, i) => Buffer.from(`colliding ${i}`))

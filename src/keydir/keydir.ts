@@ -37,6 +37,8 @@ export class Keydir {
   /** While chunks of the heap are being emptied: the table whose turn is next. */
   private nextToMove = 0
   private entries = 0
+  /** So many entries are likely to come into each table, which then grows in few steps. */
+  expected = 0
   private readonly touching = new Touch()
   /** Makes a keydir of what belongs into the tables of these indexes; where none is set, damaged ones throw. */
   makeAnew: (indexes: ReadonlySet<number>) => Keydir = () => {
@@ -209,7 +211,7 @@ export class Keydir {
     const hash24 = this.hashFor(table, hashLow, source, at, keyBytes)
     const slot = table.find(hash24, source, at, keyBytes)
     if (slot < 0) {
-      this.slotBytes += table.insert(~slot, hash24, source, at, keyBytes, place)
+      this.slotBytes += table.insert(~slot, hash24, source, at, keyBytes, place, this.expected)
       this.entries++
       if (this.heap.wantsEmptying) this.emptySome()
       return false
@@ -228,6 +230,12 @@ export class Keydir {
     if (this.nextToMove < TABLES) return
     this.nextToMove = 0
     this.heap.endEmptying()
+  }
+
+  /** Nothing more is expected: gives back the room of what has not come. */
+  fit(): void {
+    this.expected = 0
+    for (const table of this.tables) this.slotBytes += table?.fit() ?? 0
   }
 
   private addExpiry(expiresAtMs: number): void {
@@ -424,6 +432,7 @@ export class Keydir {
     this.slotBytes = 0
     this.nextToMove = 0
     this.entries = 0
+    this.expected = 0
     this.expiring = 0
   }
 

@@ -15,6 +15,8 @@ const TWO_24 = 0x100_0000
 /** At most four fifths full: past that a search for what isn't there becomes long. After growing, so much of that. */
 const LOAD_MAX = 0.8
 const GROWTH = 1.4
+/** Where many more are expected, for at most so many times as many as there are: they may replace each other. */
+const GROWTH_MAX = 4
 
 export class Table {
   slots: Uint32Array
@@ -125,7 +127,7 @@ export class Table {
 
   /**
    * Adds a key that is known to be absent, for which a search ended in the empty `slot`. Returns by how many bytes that
-   * made the table larger.
+   * made the table larger. `expected`: how many entries are likely to come to be in it, or fewer where nothing is known.
    */
   insert(
     slot: number,
@@ -134,12 +136,15 @@ export class Table {
     at: number,
     keyBytes: number,
     place: Place,
+    expected = 0,
   ): number {
     const word = (hash24 << 8) | (place.segment >>> 16)
     const entry = this.add(source, at, keyBytes, place)
     this.count++
     if (this.isOverfull) {
-      const grownBytes = this.grow()
+      const grownBytes = this.resize(
+        Math.max(this.count * GROWTH, Math.min(expected, this.count * GROWTH_MAX)),
+      )
       this.link(word, entry)
       return grownBytes
     }
@@ -169,7 +174,7 @@ export class Table {
     const entry = this.heap.copy(from, begin, size)
     this.heapWords += size
     this.count++
-    if (this.isOverfull) this.grow()
+    if (this.isOverfull) this.resize(this.count * GROWTH)
     this.link(word, entry)
   }
 
@@ -177,9 +182,16 @@ export class Table {
     return this.count * SLOT_WORDS > this.slots.length * LOAD_MAX
   }
 
-  private grow(): number {
+  /** Gives back the room of what was expected and has not come; returns by how many bytes the table is larger: fewer. */
+  fit(): number {
+    const entries = this.count * GROWTH
+    return slotsFor(entries) < this.slotCount ? this.resize(entries) : 0
+  }
+
+  /** To have room for so many entries. */
+  private resize(entries: number): number {
     const { slots: old } = this
-    this.slots = new Uint32Array(slotsFor(this.count * GROWTH) * SLOT_WORDS)
+    this.slots = new Uint32Array(slotsFor(entries) * SLOT_WORDS)
     for (let slot = 0; slot < old.length; slot += SLOT_WORDS) {
       if (old[slot + 1] !== 0) this.link(old[slot], old[slot + 1])
     }
