@@ -18,7 +18,7 @@ import { nodeHost } from '../src/host/node'
 import { type Casky, openSync } from '../src/index'
 import { Kernels } from '../src/kernels'
 import { recordSeed } from '../src/segment'
-import { openSyncOn } from '../src/store'
+import { type Ground, openSyncOn } from '../src/store'
 import { choices, crashed } from './sim/crash'
 import { SimDisk } from './sim/disk'
 import { Random } from './sim/random'
@@ -208,6 +208,25 @@ const essence = (records: ReferenceRecord[]) =>
       return { kind, flags, sequence, timeMs, expiresAtMs, ...text }
     })
 
+/** Reads the byte at `at` of a file with the bits flipped that `bitsOf` gives, the first time, the second, and so on. */
+function misreading(file: string, at: number, bitsOf: (time: number) => number): Ground {
+  let handle: number | undefined
+  let timesRead = 0
+  return groundWith({
+    open: (path, mode) => {
+      const opened = nodeHost.open(path, mode)
+      if (path === file) handle = opened
+      return opened
+    },
+    read: (from, into, begin, bytes, position) => {
+      const read = nodeHost.read(from, into, begin, bytes, position)
+      const isInside = from === handle && position <= at && at < position + read
+      if (isInside) into[begin + at - position] ^= bitsOf(++timesRead)
+      return read
+    },
+  })
+}
+
 describe('the copy of what a crash left uncertified', () => {
   test('holds the same records, in the same order, however long they are and however many', () => {
     const directory = freshStore()
@@ -316,21 +335,7 @@ describe('the copy of what a crash left uncertified', () => {
       [long.offset + long.bytes - 1, 'CASKY_CORRUPT'],
       [c.offset + 29, 'CASKY_IO'],
     ] as const) {
-      let handle: number | undefined
-      let timesRead = 0
-      const ground = groundWith({
-        open: (path, mode) => {
-          const opened = nodeHost.open(path, mode)
-          if (path === file) handle = opened
-          return opened
-        },
-        read: (from, into, begin, bytes, position) => {
-          const read = nodeHost.read(from, into, begin, bytes, position)
-          const isInside = from === handle && position <= at && at < position + read
-          if (isInside && ++timesRead > 1) into[begin + at - position] ^= 1
-          return read
-        },
-      })
+      const ground = misreading(file, at, (time) => (time > 1 ? 1 : 0))
       expect(await failure(() => openSyncWith(ground, killed))).toMatchObject({ code, path: file })
       expect(segmentFilesOf(killed)).toEqual([file])
       const reader = openSync(killed, { readOnly: true })
@@ -366,22 +371,8 @@ test('whatever is read otherwise once, between recovery and copy, nothing is los
       for (let time = 2; time <= 6; time++) {
         const path = killedCopy(killed)
         const [file] = segmentFilesOf(path)
-        let handle: number | undefined
-        let timesRead = 0
-        const ground = groundWith({
-          open: (name, mode) => {
-            const opened = nodeHost.open(name, mode)
-            if (name === file) handle = opened
-            return opened
-          },
-          read: (from, into, begin, bytes, position) => {
-            const read = nodeHost.read(from, into, begin, bytes, position)
-            const isInside = from === handle && position <= at && at < position + read
-            // A put becomes a marker, a key another.
-            if (isInside && ++timesRead === time) into[begin + at - position] ^= 2
-            return read
-          },
-        })
+        // A put becomes a marker, a key another.
+        const ground = misreading(file, at, (timesRead) => (timesRead === time ? 2 : 0))
         let outcome = 'opened'
         try {
           const opened = openSyncWith(ground, path)
