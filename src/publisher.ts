@@ -205,6 +205,11 @@ export class Publisher {
     })
   }
 
+  /** The catalog has lost what a manifest that is being written may name: it starts over. */
+  startOver(): void {
+    this.begun++
+  }
+
   /** Takes back a manifest that is being written: nobody will rename it. */
   stop(): void {
     this.begun++

@@ -171,7 +171,10 @@ export class Starting {
       return
     }
     if (this.ended !== undefined) this.ended.state = 'active'
-    if (this.segment !== undefined) catalog.removeLast(this.segment)
+    if (this.segment !== undefined) {
+      catalog.removeLast(this.segment)
+      publisher.startOver()
+    }
     if (this.file !== undefined) discardSegmentFile(host, this.file, this.path)
   }
 }

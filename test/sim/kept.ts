@@ -66,4 +66,47 @@ export const KEPT: Kept[] = [
       ],
     },
   },
+  {
+    name: 'the manifest of a merge is being written while a segment that it names is taken back',
+    crashesPerCall: 12,
+    trace: {
+      seed: 496670817,
+      settings: { sync: 'always', maxSegmentBytes: 12000, cacheBytes: 65536, merge: false },
+      steps: [
+        { do: 'batch', changes: [{ key: 'k1' }, { key: 'k4' }] },
+        { do: 'reopen', now: true },
+        { do: 'put', key: 'k1', bytes: 0, ttlMs: 1, now: true },
+        {
+          do: 'batch',
+          changes: [
+            { key: 'k2', bytes: 0 },
+            { key: 'k2', bytes: 400 },
+            { key: 'k5', bytes: 0 },
+          ],
+        },
+        { do: 'settle' },
+        { do: 'read' },
+        { do: 'put', key: 'k0', bytes: 20, now: true },
+        { do: 'put', key: 'k3', bytes: 60 },
+        { do: 'endSync' },
+        {
+          do: 'batch',
+          changes: [
+            { key: 'k6', bytes: 150 },
+            { key: 'k3', bytes: 1600 },
+            { key: 'k0', bytes: 800 },
+            { key: 'k5', bytes: 3 },
+          ],
+        },
+        { do: 'put', key: 'k3', bytes: 1600, now: true },
+        { do: 'put', key: 'k3', bytes: 150 },
+        { do: 'reopen' },
+        { do: 'merge' },
+        { do: 'endSync' },
+        { do: 'read' },
+        { do: 'put', key: 'k5', bytes: 400 },
+      ],
+    },
+    fault: { call: 207, draws: 1293937112 },
+  },
 ]
