@@ -1,6 +1,6 @@
 // Between what callers hold and the bytes that are stored.
 import { Buffer, isUtf8 } from 'node:buffer'
-import { KEY_BYTES_MAX, VALUE_BYTES_MAX } from '../assembly/layout'
+import { KEY_BYTES_MAX, KEY_ROWS_MAX, VALUE_BYTES_MAX } from '../assembly/layout'
 import { asBytes } from './bytes'
 import { CaskyError } from './errors'
 import type { Kernels, Memory } from './kernels'
@@ -39,8 +39,6 @@ export type ValueOut<V extends ValueEncoding> = V extends 'utf8'
       ? T
       : unknown
 
-/** Strings that are brought in together. */
-const TOUCHED_AT_ONCE = 64
 /** Up to here a loop over the characters beats the call into the runtime's encoder. */
 const LOOP_CHARS_MAX = 20
 /** And up to here one over the bytes the call that copies them. */
@@ -130,8 +128,8 @@ export class KeyCodec {
   checkAll(keys: readonly unknown[]): (string | Uint8Array)[] {
     const checked: unknown[] = []
     let { touched } = this
-    for (let begin = 0; begin < keys.length; begin += TOUCHED_AT_ONCE) {
-      const end = Math.min(begin + TOUCHED_AT_ONCE, keys.length)
+    for (let begin = 0; begin < keys.length; begin += KEY_ROWS_MAX) {
+      const end = Math.min(begin + KEY_ROWS_MAX, keys.length)
       // Each is asked for once: the array may be made of getters.
       for (let i = begin; i < end; i++) checked.push(keys[i])
       for (let i = begin; i < end; i++) touched ^= typeof checked[i] === 'string' ? 1 : 0

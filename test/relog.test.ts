@@ -208,6 +208,19 @@ const essence = (records: ReferenceRecord[]) =>
       return { kind, flags, sequence, timeMs, expiresAtMs, ...text }
     })
 
+/** A store that was killed with these entries behind its first one, of which alone a sync has vouched. */
+function killedBehind(entries: Record<string, string>): { killed: string; expected: Map<string, string> } {
+  const directory = freshStore()
+  const db = openSync(directory, { sync: 'never' })
+  db.putSync('a', '1')
+  db.flushSync()
+  for (const [key, value] of Object.entries(entries)) db.putSync(key, value)
+  const expected = new Map(db.entries())
+  const killed = killedCopy(directory)
+  db.closeSync()
+  return { killed, expected }
+}
+
 /** Reads the byte at `at` of a file with the bits flipped that `bitsOf` gives, the first time, the second, and so on. */
 function misreading(file: string, at: number, bitsOf: (time: number) => number): Ground {
   let handle: number | undefined
@@ -318,16 +331,7 @@ describe('the copy of what a crash left uncertified', () => {
   })
 
   test('holds nothing that is read otherwise than before: the opening fails, and the next one finds all', async () => {
-    const directory = freshStore()
-    const db = openSync(directory, { sync: 'never' })
-    db.putSync('a', '1')
-    db.flushSync()
-    db.putSync('b', '2')
-    db.putSync('c', 'see')
-    db.putSync('long', 'l'.repeat(600_000))
-    const expected = new Map(db.entries())
-    const killed = killedCopy(directory)
-    db.closeSync()
+    const { killed, expected } = killedBehind({ b: '2', c: 'see', long: 'l'.repeat(600_000) })
     const [file] = segmentFilesOf(killed)
     const [, , c, long] = recordsOf(file).filter(({ kind }) => kind === KIND_PUT)
     for (const [at, code] of [
@@ -350,19 +354,14 @@ describe('the copy of what a crash left uncertified', () => {
 })
 
 test('whatever is read otherwise once, between recovery and copy, nothing is lost and nothing is taken for certified', async () => {
-  const directory = freshStore()
-  const db = openSync(directory, { sync: 'never' })
-  db.putSync('a', '1')
-  db.flushSync()
-  db.putSync('b', '2')
-  db.putSync('c', 'see')
-  // So that the next one begins at the end of a window, and its header is read once more.
-  db.putSync('pad', 'p'.repeat(READ_BYTES - RECORD_PREFIX_BYTES_MAX / 2))
-  db.putSync('huge', 'h'.repeat(SCAN_BYTES + 1))
-  db.putSync('d', '4')
-  const expected = new Map(db.entries())
-  const killed = killedCopy(directory)
-  db.closeSync()
+  const { killed, expected } = killedBehind({
+    b: '2',
+    c: 'see',
+    // So that the next one begins at the end of a window, and its header is read once more.
+    pad: 'p'.repeat(READ_BYTES - RECORD_PREFIX_BYTES_MAX / 2),
+    huge: 'h'.repeat(SCAN_BYTES + 1),
+    d: '4',
+  })
   const [, b, , , huge, d] = recordsOf(segmentFilesOf(killed)[0]).filter(({ kind }) => kind === KIND_PUT)
   const outcomes = new Map<string, number>()
   for (const { offset } of [b, huge, d]) {
