@@ -7,6 +7,7 @@ import type { TimeHistogram } from './histogram'
 import type { FileHandle, Host } from './host/host'
 import { clearName, tryRemove, writeFully } from './io'
 import type { Kernels } from './kernels'
+import { ROOM_BYTES } from './room'
 import {
   encodeSealValue,
   encodeSegmentHeader,
@@ -16,6 +17,9 @@ import {
   SEGMENT_HEADER_BYTES,
 } from './segment'
 
+/** Room is made where it takes so many groups at least. */
+const GROUPS_OF_ROOM_MIN = 4
+const ZEROS = new Uint8Array(ROOM_BYTES)
 const MARKER_BYTES = recordBytes(0, 0, false)
 
 export interface ActiveRooms {
@@ -70,6 +74,9 @@ export class ActiveSegment {
   private cuts = 0
   private syncedCuts = 0
   private isReleased = false
+  /** Where the room ends that stands behind what is written; no further than that where there is none. */
+  private roomEnd = 0
+  private canMakeRoom = true
 
   /**
    * `file` is written to and synced by `syncLater`, `syncFile` is synced by `sync`. The kernel reports a failed
@@ -113,6 +120,9 @@ export class ActiveSegment {
   cutBack(bytes: number): void {
     const { segment } = this
     invariant(bytes <= segment.bytes, 'a cut shortens')
+    // Followers know a cut by what stands there then: a record's end in zeros must not come back as room.
+    this.canMakeRoom = false
+    this.roomEnd = 0
     try {
       this.rooms.host.truncate(this.file, bytes)
       segment.bytes = bytes
@@ -128,6 +138,39 @@ export class ActiveSegment {
       throw error
     }
     if (this.rooms.health.poisoned === undefined) this.sync()
+  }
+
+  /**
+   * Has room stand behind what is written, so that the next syncs are quicker. `bytes`: of what was written last; where
+   * that is much, it is the data that a sync takes its time for, and the room would be written for nothing.
+   */
+  makeRoom(bytes: number): void {
+    const { segment } = this
+    const isWorthIt = bytes <= ROOM_BYTES / GROUPS_OF_ROOM_MIN && segment.bytes >= ROOM_BYTES
+    if (!isWorthIt || !this.canMakeRoom || segment.bytes <= this.roomEnd) return
+    try {
+      this.roomEnd = segment.bytes + ROOM_BYTES
+      writeFully(this.rooms.host, this.file, ZEROS, 0, ROOM_BYTES, segment.bytes)
+    } catch {
+      // A disk that has no more goes to what is to be written.
+      this.canMakeRoom = false
+      this.tryGiveBack()
+    }
+  }
+
+  private tryGiveBack(): void {
+    try {
+      this.giveRoomBack()
+    } catch {
+      // Zeros do no harm.
+    }
+  }
+
+  /** Nothing more will be written: has the file end where its records do. */
+  private giveRoomBack(): void {
+    if (this.roomEnd <= this.segment.bytes) return
+    this.rooms.host.truncate(this.file, this.segment.bytes)
+    this.roomEnd = 0
   }
 
   private syncFailed(cause: unknown): CaskyError {
@@ -271,6 +314,13 @@ export class ActiveSegment {
   writeSeal(): void {
     const { segment } = this
     invariant(!this.isDirty, 'only what is synced is sealed')
+    this.canMakeRoom = false
+    try {
+      // A seal is looked for at the end of the file.
+      this.giveRoomBack()
+    } catch (cause) {
+      throw ioError('end a segment', segment.path, cause)
+    }
     const at = READ_AT + RECORD_HEADER_BYTES
     encodeSealValue(this.rooms.kernels.view, at, segment.records, segment.bytes, segment.lastSequence)
     this.writeOwn(KIND_SEAL, SEAL_VALUE_BYTES, SEAL_BYTES)

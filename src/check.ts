@@ -8,7 +8,15 @@ import type { Health } from './health'
 import type { Host } from './host/host'
 import { Kernels } from './kernels'
 import { encodeManifest, type Manifest, readManifest } from './manifest'
-import { checkHeader, NOWHERE, openToRead, type PassRooms, readRecords, reportMissing } from './pass'
+import {
+  checkHeader,
+  forgetCopiedEnds,
+  NOWHERE,
+  openToRead,
+  type PassRooms,
+  readRecords,
+  reportMissing,
+} from './pass'
 
 /** How far a check has come. */
 export interface CheckProgress {
@@ -64,6 +72,7 @@ export function* check(
   const kernels = new Kernels()
   checkManifest(host, kernels, catalog, health, manifest)
   yield* checkSegments({ host, kernels, health }, catalog, catalog.segments)
+  forgetCopiedEnds(health, catalog.segments)
 }
 
 /** Verifies every byte of these segments, which must stay while it does. */

@@ -14,6 +14,7 @@ import type { Host } from './host/host'
 import { readFully } from './io'
 import { Kernels } from './kernels'
 import { type ManifestEntry, readManifest } from './manifest'
+import { tornTailOf, writtenEnd } from './room'
 import { SegmentScan } from './scanner'
 import {
   decodeSegmentHeader,
@@ -145,21 +146,23 @@ function* dumpSegment(
       yield stretch(path, 0, SEGMENT_HEADER_BYTES, 'damage', 'the segment header is damaged')
     const decidedBytes = entry === undefined || entry.state === 'active' ? undefined : entry.bytes
     const fileBytes = host.status(file).bytes
-    const target = { file, path, salt: header.salt, fileBytes, decidedBytes }
-    for (const event of new SegmentScan(host, kernels, target).events()) {
+    const headerEnd = Math.min(SEGMENT_HEADER_BYTES, fileBytes)
+    const writtenBytes =
+      decidedBytes === undefined ? writtenEnd(host, file, path, headerEnd, fileBytes) : undefined
+    const target = { file, path, salt: header.salt, fileBytes, writtenBytes, decidedBytes }
+    const scan = new SegmentScan(host, kernels, target)
+    for (const event of scan.events()) {
       if (event.kind === 'rows') {
         for (let row = 0; row < event.count; row++) {
           yield dumpRow(kernels, path, header.firstSequence, row, event.at, event.offset)
         }
-      } else if (event.kind === 'torn') {
-        yield stretch(path, event.offset, event.bytes, 'torn tail', undefined)
-      } else {
+      } else if (event.kind === 'damage') {
         yield stretch(path, event.offset, event.bytes, 'damage', 'no valid record can be read here')
       }
     }
-    if (decidedBytes !== undefined && fileBytes > decidedBytes && !isEndCopied) {
-      yield stretch(path, decidedBytes, fileBytes - decidedBytes, 'torn tail', undefined)
-    }
+    if (isEndCopied) return
+    const tail = tornTailOf(host, file, path, decidedBytes ?? scan.validBytes, fileBytes)
+    if (tail !== undefined) yield stretch(path, tail.offset, tail.bytes, 'torn tail', undefined)
   } finally {
     host.close(file)
   }

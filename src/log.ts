@@ -248,6 +248,11 @@ export class Log {
     this.current().write(from, at, bytes)
   }
 
+  /** What was written last, so many bytes, will be synced: has room stand behind it for what comes next. */
+  makeRoom(bytes: number): void {
+    this.active?.makeRoom(bytes)
+  }
+
   /** Takes back what lies behind the first `bytes`. */
   cutBack(bytes: number): void {
     this.current().cutBack(bytes)

@@ -3,7 +3,7 @@ import { BlockCache } from './cache'
 import { Caretaker } from './caretaker'
 import { Catalog, type Segment } from './catalog'
 import { checkSegments } from './check'
-import { durableBytes } from './durable'
+import { durable } from './durable'
 import { CaskyError, ioError, isCaskyError, systemCode } from './errors'
 import { isOwnName, join, MANIFEST, parentOf, resolve, segmentIdOf } from './files'
 import { Health } from './health'
@@ -267,10 +267,10 @@ function* openRooms(
     const manifest = found ?? create(host, kernels, directory, lock)
     kernels.keepSecret(manifest.secret)
     if (strangers !== undefined) catalog.besideWriter(strangers)
-    const lengthOf = (segment: Segment, file: FileHandle) => durableBytes(host, segment, file)
+    const shownOf = (segment: Segment, file: FileHandle) => durable(host, segment, file)
     const isLazy = lock !== undefined
     const recovery = yield* recover(
-      { ...rooms, lengthOf: isLazy ? undefined : lengthOf, isLazy, unfit },
+      { ...rooms, shownOf: isLazy ? undefined : shownOf, isLazy, unfit },
       manifest,
     )
     mendLater(rooms, manifest, recovery)

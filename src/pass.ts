@@ -1,6 +1,7 @@
 // One pass over a segment, from its header to its end, with everything in it handed on and everything wrong reported:
 // opening, checking and repairing all read by it, so what they find is the same.
 import type { Catalog, Segment } from './catalog'
+import type { Shown } from './durable'
 import { ioError, isCaskyError } from './errors'
 import { Findings, REMEDY_COUNT, REMEDY_HEADER, REMEDY_MISSING } from './findings'
 import type { Health } from './health'
@@ -8,6 +9,7 @@ import type { FileHandle, Host } from './host/host'
 import type { Kernels } from './kernels'
 import type { ManifestEntry } from './manifest'
 import { Replay, type ReplayedSegment, type Sink } from './replay'
+import { tornTailOf, writtenEnd } from './room'
 import { SegmentScan } from './scanner'
 import { isSameSegment, readSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
 
@@ -150,20 +152,34 @@ export function* readRecords(
   sink: Sink,
   nowMs: number,
   from?: ReadFrom,
-  /** How much there is to read of a file that another process may be writing to. */
-  shownBytes?: number,
+  /** What there is to read of a file that another process may be writing to. */
+  shown?: Shown,
 ): Generator<number, void> {
   const { path } = segment
-  const fileBytes = shownBytes ?? host.status(file).bytes
+  const fileBytes = shown?.fileBytes ?? host.status(file).bytes
   const decidedBytes = expected.bytes
+  const begin = from?.bytes ?? SEGMENT_HEADER_BYTES
+  const writtenBytes =
+    decidedBytes === undefined
+      ? (shown?.bytes ?? writtenEnd(host, file, path, Math.min(begin, fileBytes), fileBytes))
+      : undefined
   const before = from && { records: from.records, nextSequence: from.lastSequence + 1 }
   const replay = new Replay(kernels, sink, health, segment, nowMs, before)
   const fromSequence = from && from.lastSequence + 1 - segment.header.firstSequence
   const { salt } = segment.header
-  const target = { file, path, salt, fileBytes, decidedBytes, fromBytes: from?.bytes, fromSequence }
+  const target = {
+    file,
+    path,
+    salt,
+    fileBytes,
+    writtenBytes,
+    decidedBytes,
+    fromBytes: from?.bytes,
+    fromSequence,
+  }
   const steps = { windowBytes: stride?.bytes, pauses: stride !== undefined }
   const scan = new SegmentScan(host, kernels, { ...target, ...steps })
-  let endBytes = from?.bytes ?? SEGMENT_HEADER_BYTES
+  let endBytes = begin
   let isDamaged = false
   for (const event of scan.steps()) {
     if (event === undefined) {
@@ -190,9 +206,8 @@ export function* readRecords(
     segment.bytes,
     Math.max(from?.certifiedBytes ?? SEGMENT_HEADER_BYTES, scan.certified),
   )
-  if (segment.bytes < fileBytes) {
-    health.addTornTail({ path, offset: segment.bytes, bytes: fileBytes - segment.bytes })
-  }
+  const tail = tornTailOf(host, file, path, segment.bytes, fileBytes, shown?.bytes)
+  if (tail !== undefined) health.addTornTail(tail)
   replay.end(expected.lastSequence)
   const { records, lastSequence } = expected
   if (!isDamaged && records !== undefined && records !== segment.records) {
@@ -201,7 +216,6 @@ export function* readRecords(
   }
   // What is left of a batch that was cut is nothing, and its numbers are free.
   segment.lastSequence -= replay.tornWrites
-  if (shownBytes !== undefined)
-    segment.writesEnd = Math.min(segment.bytes, replay.writesEnd || (from?.bytes ?? SEGMENT_HEADER_BYTES))
+  if (shown !== undefined) segment.writesEnd = Math.min(segment.bytes, replay.writesEnd || begin)
   if (lastSequence !== undefined) segment.lastSequence = Math.max(segment.lastSequence, lastSequence)
 }

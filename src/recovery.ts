@@ -3,6 +3,7 @@
 // read from end to end, and the store is the same.
 import { RECORD_HEADER_BYTES } from '../assembly/layout'
 import type { Catalog, Segment } from './catalog'
+import type { Shown } from './durable'
 import { hintedIdOf, join, segmentIdOf, segmentName } from './files'
 import type { Health } from './health'
 import { type HintReading, readHint } from './hint'
@@ -24,6 +25,7 @@ import {
 } from './pass'
 import type { Sink } from './replay'
 import { type Restored, restore } from './restore'
+import { tornTailOf } from './room'
 import { retold } from './steps'
 
 /** `checkpoint` also where what was written to it later was read as well. */
@@ -76,8 +78,8 @@ export interface RecoveryRooms {
   catalog: Catalog
   ledger: Ledger
   health: Health
-  /** How much of a segment that another process may be writing to is to be read; all, where undefined. */
-  lengthOf?: ((segment: Segment, file: FileHandle) => number) | undefined
+  /** What of a segment that another process may be writing to is to be read; all, where undefined. */
+  shownOf?: ((segment: Segment, file: FileHandle) => Shown) | undefined
   /** Whether a checkpoint's tables come in when they are first used. */
   isLazy?: boolean
   /** Why the checkpoint is not to be used, where that is known. */
@@ -100,7 +102,7 @@ export function* recover(rooms: RecoveryRooms, manifest: Manifest): Generator<Op
   const startedAtMs = host.nowMs()
   const segments = manifest.segments.map((entry) => catalog.add(entry))
   // Beside a writer, which may merge: what is open can be read to its end.
-  if (rooms.lengthOf !== undefined) for (const segment of segments) openNamed(catalog, segment)
+  if (rooms.shownOf !== undefined) for (const segment of segments) openNamed(catalog, segment)
   const present = presentFiles(rooms, manifest, segments)
   const recovery = new Recovery(rooms, manifest, segments, present)
   const restored = yield* recovery.restore()
@@ -141,7 +143,7 @@ export function* readSegments(
 
 /** A manifest's segments were made before it, so what has come since the look doesn't matter. */
 function presentFiles(
-  { host, catalog, lengthOf }: RecoveryRooms,
+  { host, catalog, shownOf }: RecoveryRooms,
   manifest: Manifest,
   segments: readonly Segment[],
 ): Present {
@@ -154,7 +156,7 @@ function presentFiles(
     if (hintedId !== undefined && named.has(hintedId)) present.hints.add(hintedId)
   }
   // Another process may have removed them since they were opened.
-  if (lengthOf !== undefined) for (const { header } of segments) present.segments.add(header.id)
+  if (shownOf !== undefined) for (const { header } of segments) present.segments.add(header.id)
   return present
 }
 
@@ -229,13 +231,14 @@ class Recovery {
 
   /** The checkpoint holds all that is in this segment. */
   passOver(segment: Segment): void {
-    const { host, catalog } = this.rooms
-    this.noteTail(segment, host.status(catalog.fileOf(segment)).bytes)
+    this.noteTail(segment, this.rooms.catalog.fileOf(segment))
     this.took(segment, 'checkpoint', 0)
   }
 
-  private noteTail({ path, bytes }: Segment, fileBytes: number): void {
-    if (bytes < fileBytes) this.rooms.health.addTornTail({ path, offset: bytes, bytes: fileBytes - bytes })
+  private noteTail({ path, bytes }: Segment, file: FileHandle): void {
+    const { host, health } = this.rooms
+    const tail = tornTailOf(host, file, path, bytes, host.status(file).bytes)
+    if (tail !== undefined) health.addTornTail(tail)
   }
 
   private took(segment: Segment, cameFrom: SegmentSource, bytesRead: number, hintReason?: string): void {
@@ -299,14 +302,13 @@ class Recovery {
   ): Generator<OpenProgress, HintReading | undefined> {
     const { host } = this.rooms
     if (entry.state === 'active' || !this.present.hints.has(entry.header.id)) return undefined
-    const { bytes: fileBytes } = host.status(file)
     // Part of what it speaks of is gone, which is to be reported.
-    if (fileBytes < entry.bytes) return undefined
+    if (host.status(file).bytes < entry.bytes) return undefined
     // It is counted anew, also where the checkpoint knows the begin of the segment.
     segment.tombstoneBytes = 0
     const steps = readHint(this.rooms, segment, entry, sink, nowMs)
     const reading = yield* retold(steps, (bytes) => this.progress(bytes, 'hint'))
-    if (reading.unfit === undefined) this.noteTail(segment, fileBytes)
+    if (reading.unfit === undefined) this.noteTail(segment, file)
     else segment.tombstoneBytes = 0
     return reading
   }
@@ -320,13 +322,13 @@ class Recovery {
     sink: Sink,
   ): Generator<OpenProgress, void> {
     const isEnded = entry.state !== 'active'
-    const fileBytes = isEnded ? undefined : this.rooms.lengthOf?.(segment, file)
-    const steps = readRecords(this.rooms, segment, file, expectedOf(entry), sink, nowMs, from, fileBytes)
+    const shown = isEnded ? undefined : this.rooms.shownOf?.(segment, file)
+    const steps = readRecords(this.rooms, segment, file, expectedOf(entry), sink, nowMs, from, shown)
     const cameFrom = from === undefined ? 'scan' : 'checkpoint'
     yield* retold(steps, (bytes) => this.progress(bytes, cameFrom))
     // Where some of them can't be read, the manifest goes on telling how many there were.
     if (isEnded) segment.records = entry.records
     // Whoever says how much there is to read vouches for it.
-    if (fileBytes !== undefined) segment.certifiedBytes = segment.bytes
+    if (shown !== undefined) segment.certifiedBytes = segment.bytes
   }
 }

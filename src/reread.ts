@@ -37,7 +37,8 @@ export function reread(rooms: RereadRooms, indexes: ReadonlySet<number>): Keydir
     try {
       const { bytes } = segment
       const expected = { bytes, records: undefined, lastSequence: segment.lastSequence }
-      const shownBytes = Math.min(bytes, host.status(file).bytes)
+      const thereBytes = Math.min(bytes, host.status(file).bytes)
+      const shown = { bytes: thereBytes, fileBytes: thereBytes }
       const read = { ...segment }
       const steps = readRecords(
         { host, kernels, health },
@@ -47,7 +48,7 @@ export function reread(rooms: RereadRooms, indexes: ReadonlySet<number>): Keydir
         sink,
         host.nowMs(),
         undefined,
-        shownBytes,
+        shown,
       )
       for (const _ of steps);
     } finally {

@@ -70,7 +70,6 @@ export class Writer {
     return this.usedBytes === 0 && !this.isSyncing
   }
 
-  /** Throws where writes are refused until the store is reopened. */
   checkPoison(): void {
     if (this.rooms.health.poisoned !== undefined) throw this.rooms.health.poisoned
   }
@@ -158,7 +157,7 @@ export class Writer {
     }
     const { group } = this
     this.group = new Group()
-    this.written(group, records.length)
+    this.written(group, records.length, bytes)
     this.take(group, () => this.takeRaw(records, offsets))
     this.settleUnsynced(group, bytes)
   }
@@ -244,7 +243,7 @@ export class Writer {
     const { group, usedBytes } = this
     this.group = new Group()
     this.usedBytes = 0
-    this.written(group, memtable.count)
+    this.written(group, memtable.count, usedBytes)
     if (startsSync) this.startSync()
     try {
       this.take(group, () => ledger.takeGroup(kernels, memtable, log.written.slot, offset))
@@ -280,15 +279,19 @@ export class Writer {
   }
 
   /** The group is in the operating system's hands. */
-  private written(group: Group, records: number): void {
+  private written(group: Group, records: number, bytes: number): void {
     const { log, sync } = this.rooms
+    const { stats } = this
     log.count(records)
     this.groupSequence = log.nextSequence
-    this.stats.groups++
-    this.stats.records += records
-    this.stats.largestGroupRecords = Math.max(this.stats.largestGroupRecords, records)
-    this.stats.groupSizes[31 - Math.clz32(records)]++
-    if (sync === 'always') this.unsynced.push(group)
+    stats.groups++
+    stats.records += records
+    stats.largestGroupRecords = Math.max(stats.largestGroupRecords, records)
+    stats.groupSizes[31 - Math.clz32(records)]++
+    if (sync === 'always') {
+      this.unsynced.push(group)
+      log.makeRoom(bytes)
+    }
     this.heartbeat.start()
   }
 
@@ -318,10 +321,7 @@ export class Writer {
     const lastSequence = this.groupSequence - 1
     this.rooms.log.syncLater((error) => {
       this.isSyncing = false
-      if (error !== undefined) {
-        this.failAll(error)
-        return
-      }
+      if (error !== undefined) return this.failAll(error)
       for (const group of this.syncing.splice(0)) group.settle(undefined)
       this.acknowledged(lastSequence)
       this.commitAndSync()

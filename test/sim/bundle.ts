@@ -81,6 +81,7 @@ const SMALL_ROOMS: Change[] = [
     find: 'UNSYNCED_BYTES_MAX = 0x100_0000',
     replace: 'UNSYNCED_BYTES_MAX = 2500',
   },
+  { file: 'src/room.ts', find: 'ROOM_BYTES = 0x4_0000', replace: 'ROOM_BYTES = 1200' },
   { file: 'src/io.ts', find: 'SHRUNK_AT_ONCE_BYTES = 0x10_0000', replace: 'SHRUNK_AT_ONCE_BYTES = 700' },
   // The clock moves by a hundredth each time it is looked at.
   { file: 'src/pace.ts', find: 'const SLICE_MS = 0.5', replace: 'const SLICE_MS = 0.03' },

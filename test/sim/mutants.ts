@@ -17,8 +17,8 @@ const UNCHECKED_SEAL: Replacement = [
 export const MUTANTS: Mutant[] = [
   mutant('a put is acknowledged without a sync', 'crash', [
     'src/writer.ts',
-    "if (sync === 'always') this.unsynced.push(group)",
-    "if (sync === 'always') group.settle(undefined)",
+    '      this.unsynced.push(group)\n      log.makeRoom',
+    '      group.settle(undefined)\n      log.makeRoom',
   ]),
   mutant('putSync returns without a sync', 'crash', [
     'src/writer.ts',
@@ -161,8 +161,23 @@ export const MUTANTS: Mutant[] = [
   ]),
   mutant('a cut is not synced before the write is refused', 'fault', [
     'src/active.ts',
-    '    if (this.rooms.health.poisoned === undefined) this.sync()\n  }\n\n  private syncFailed',
-    '  }\n\n  private syncFailed',
+    '      throw error\n    }\n    if (this.rooms.health.poisoned === undefined) this.sync()\n',
+    '      throw error\n    }\n',
+  ]),
+  mutant('room is made over what was written', 'crash', [
+    'src/active.ts',
+    'ZEROS, 0, ROOM_BYTES, segment.bytes)',
+    'ZEROS, 0, ROOM_BYTES, segment.bytes - 5)',
+  ]),
+  mutant('what is to go into the log goes behind its room', 'crash', [
+    'src/active.ts',
+    'this.roomEnd = segment.bytes + ROOM_BYTES',
+    'segment.bytes += 1',
+  ]),
+  mutant('a record ends where its last zeros begin', 'crash', [
+    'src/scanner.ts',
+    'this.limit = Math.min(target.fileBytes, target.decidedBytes ?? target.fileBytes, 0xffff_ffff)',
+    'this.limit = Math.min(target.fileBytes, target.decidedBytes ?? target.writtenBytes ?? target.fileBytes)',
   ]),
   mutant('a refused write poisons the store', 'fault', [
     'src/active.ts',
