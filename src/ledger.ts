@@ -62,12 +62,14 @@ export class Ledger {
   /** The log as it is read while the store opens: what it says of tables that wait in a checkpoint waits for them. */
   readonly opening: Sink = {
     touch: (rows, at, count) => this.keydir.touchRows(rows, at, count),
+    puts: (rows) => this.keydir.backlog?.addPuts(rows) ?? 0,
     put: (low, high, source, at, keyBytes, place) => {
-      if (!this.keydir.defer(false, low, high, source, at, keyBytes, place))
-        this.put(low, high, source, at, keyBytes, place)
+      const waits = this.keydir.backlog?.add(false, low, high, source, at, keyBytes, place) === true
+      if (!waits) this.put(low, high, source, at, keyBytes, place)
     },
     remove: (low, high, source, at, keyBytes, place) => {
-      if (this.keydir.defer(true, low, high, source, at, keyBytes, place)) this.bury(place.segment, keyBytes)
+      const waits = this.keydir.backlog?.add(true, low, high, source, at, keyBytes, place) === true
+      if (waits) this.bury(place.segment, keyBytes)
       else this.remove(low, high, source, at, keyBytes, place)
     },
   }

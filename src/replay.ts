@@ -24,6 +24,7 @@ import type { Segment } from './catalog'
 import { Findings } from './findings'
 import type { Health } from './health'
 import type { Kernels } from './kernels'
+import type { ScannedRows } from './keydir/backlog'
 import { emptyPlace, type Place, TOUCHED_AT_ONCE } from './keydir/keydir'
 import { recordBytes } from './segment'
 
@@ -43,6 +44,8 @@ const BROKEN_KEYS_MAX = 1000
 export interface Sink {
   /** Told of the rows of keys a little before they come, by who can have them at hand then. */
   touch?(rows: Int32Array, at: number, count: number): void
+  /** Takes what so many of the first rows put as it can take at once, and says how many; the rest comes one by one. */
+  puts?(rows: ScannedRows): number
   put(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number, place: Place): void
   /** A delete, or a put that has expired. */
   remove(
@@ -128,6 +131,10 @@ export class Replay {
     const { words, bytes } = this.kernels
     let { prefixAt } = this
     for (let row = first, word = TABLE + first * ROW_WORDS; row < end; row++, word += ROW_WORDS) {
+      const taken = isHint ? 0 : this.takePuts(word, end - row, at, offset)
+      row += taken
+      word += taken * ROW_WORDS
+      if (row === end) break
       // Keys are scattered all over the keydir: asked for together, they come from memory together.
       if ((row - first) % TOUCHED_AT_ONCE === 0)
         this.sink.touch?.(this.kernels.ints, word, Math.min(TOUCHED_AT_ONCE, end - row))
@@ -170,6 +177,26 @@ export class Replay {
     }
     this.prefixAt = prefixAt
     return end
+  }
+
+  /** Hands on at once what so many of the first rows put as the sink can take so; returns how many. */
+  private takePuts(row: number, count: number, at: number, offset: number): number {
+    const { kernels, segment, sink } = this
+    if (sink.puts === undefined || this.batchOffset !== undefined || this.broken !== undefined) return 0
+    const { words, bytes } = kernels
+    const taken = sink.puts({ words, row, count, bytes, at, segment: segment.slot, offset })
+    if (taken === 0) return 0
+    const last = row + (taken - 1) * ROW_WORDS
+    const { firstSequence } = segment.header
+    this.findings.record(firstSequence + words[row + ROW_SEQUENCE], true)
+    const lastSequence = firstSequence + words[last + ROW_SEQUENCE]
+    this.findings.record(lastSequence, true)
+    segment.lastSequence = Math.max(segment.lastSequence, lastSequence)
+    segment.records += taken
+    const keyBytes = words[last + ROW_KIND] >>> 16
+    this.writesEnd =
+      offset + words[last + ROW_AT] + recordBytes(keyBytes, words[last + ROW_VALUE_BYTES], false)
+    return taken
   }
 
   private readPlace(word: number, kind: number, offset: number): void {

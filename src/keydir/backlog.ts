@@ -7,8 +7,19 @@
 //           words 4 and 5  the record's segment slot and offset
 //           words 6 to 8  bytes of the value, and expiresAtMs, low and high
 //           the key, padded to whole words
+import {
+  KIND_PUT,
+  RECORD_HEADER_BYTES,
+  ROW_AT,
+  ROW_HASH_HIGH,
+  ROW_HASH_LOW,
+  ROW_KIND,
+  ROW_VALUE_BYTES,
+  ROW_WORDS,
+} from '../../assembly/layout'
 import { TWO_32 } from '../bytes'
 import { recordBytes } from '../segment'
+import type { FoldedTables } from './folded'
 import { emptyPlace, type Place } from './heap'
 
 const REMOVES = 1 << 31
@@ -29,6 +40,22 @@ const KEY_BYTES_MASK = 0xffff
 
 /** In words. */
 const sizeOf = (keyBytes: number): number => FIXED_WORDS + ((keyBytes + 3) >>> 2)
+
+/** Kind and flags of a row whose put is sound, in no batch, and doesn't expire. */
+const PLAIN_MASK = 0xffff
+
+/** Rows of a scan's table: `count` of them, from its word `row` on. */
+export interface ScannedRows {
+  words: Uint32Array
+  row: number
+  count: number
+  /** Their records stand here, one behind the other. */
+  bytes: Uint8Array
+  at: number
+  /** The segment that they are in, and where in it. */
+  segment: number
+  offset: number
+}
 
 /** A change as `forEach` shows it: one object for all. */
 export interface Change {
@@ -52,7 +79,12 @@ export class Backlog {
   /** How many pieces have changes. */
   private waiting = 0
 
-  constructor(pieces: number) {
+  /** `indexShift`: the upper half of a hash less so many bits is the index of a table. */
+  constructor(
+    private readonly folded: FoldedTables,
+    private readonly indexShift: number,
+  ) {
+    const { pieces } = folded.keydir
     this.first = new Uint32Array(pieces)
     this.last = new Uint32Array(pieces)
   }
@@ -69,9 +101,11 @@ export class Backlog {
     return this.first[piece] !== 0
   }
 
-  /** False, and nothing is kept, where there is no more room. */
+  /**
+   * Keeps a change to a key whose table waits, until that comes in: its newest record is at `place`, or `removes` it. False
+   * where the table doesn't wait, or there is no room: then the change is to be made at once.
+   */
   add(
-    piece: number,
     removes: boolean,
     hashLow: number,
     hashHigh: number,
@@ -80,6 +114,8 @@ export class Backlog {
     keyBytes: number,
     { segment, offset, valueBytes, expiresAtMs, isDamaged }: Place,
   ): boolean {
+    const piece = this.folded.pieceOf(hashHigh >>> this.indexShift)
+    if (piece < 0) return false
     const size = sizeOf(keyBytes)
     if (this.usedWords + size > CHUNK_WORDS && !this.begin()) return false
     const chunk = this.chunks.length - 1
@@ -102,6 +138,42 @@ export class Backlog {
     for (let i = 0; i < keyBytes; i++) bytes[keyAt + i] = source[at + i]
     this.link(piece, chunk * CHUNK_WORDS + word)
     return true
+  }
+
+  /**
+   * Keeps what rows put, as `add` does: of so many of the first of them as are plain puts to tables that wait, and as there
+   * is room for; returns how many. One loop without calls: opening goes through it once, before anything is compiled well.
+   */
+  addPuts({ words: rows, row: first, count, bytes: records, at, segment, offset }: ScannedRows): number {
+    const { folded, indexShift } = this
+    let words = this.chunks[this.chunks.length - 1]
+    let bytes = this.bytesOf[this.chunks.length - 1]
+    for (let taken = 0, row = first; taken < count; taken++, row += ROW_WORDS) {
+      const kind = rows[row + ROW_KIND]
+      if ((kind & PLAIN_MASK) !== KIND_PUT) return taken
+      const piece = folded.pieceOf(rows[row + ROW_HASH_HIGH] >>> indexShift)
+      if (piece < 0) return taken
+      const keyBytes = kind >>> 16
+      const size = sizeOf(keyBytes)
+      if (this.usedWords + size > CHUNK_WORDS) {
+        if (!this.begin()) return taken
+        words = this.chunks[this.chunks.length - 1]
+        bytes = this.bytesOf[this.chunks.length - 1]
+      }
+      const word = this.usedWords
+      this.usedWords = word + size
+      words[word + 1] = keyBytes
+      words[word + 2] = rows[row + ROW_HASH_LOW]
+      words[word + 3] = rows[row + ROW_HASH_HIGH]
+      words[word + SEGMENT_WORD] = segment
+      words[word + OFFSET_WORD] = offset + rows[row + ROW_AT]
+      words[word + 6] = rows[row + ROW_VALUE_BYTES]
+      const from = at + rows[row + ROW_AT] + RECORD_HEADER_BYTES
+      const to = (word + FIXED_WORDS) * 4
+      for (let i = 0; i < keyBytes; i++) bytes[to + i] = records[from + i]
+      this.link(piece, (this.chunks.length - 1) * CHUNK_WORDS + word)
+    }
+    return count
   }
 
   private begin(): boolean {

@@ -28,8 +28,8 @@ export class Keydir {
   private heap = new EntryHeap()
   /** Tables of a checkpoint that were not used yet. */
   private folded: FoldedTables | undefined
-  /** What is to be made of them when they come in. */
-  private backlog: Backlog | undefined
+  /** What is to be made of them when they come in: changes that nobody has to see before. */
+  backlog: Backlog | undefined
   private expiries = new Expiries()
   /** Of the entries, those that expire, or have expired. */
   private expiring = 0
@@ -121,24 +121,6 @@ export class Keydir {
     for (const expiresAtMs of expiring) this.addExpiry(expiresAtMs)
     for (const expiresAtMs of unexpiring) this.removeExpiry(expiresAtMs)
     for (const [segment, bytes] of liveBytes) this.onApplied(segment, bytes)
-  }
-
-  /**
-   * Keeps a change to a key whose table waits in a checkpoint, until that comes in: its newest record is at `place`, or
-   * `removes` it. False where the table doesn't wait, or there is no room: then the change is to be made at once.
-   */
-  defer(
-    removes: boolean,
-    hashLow: number,
-    hashHigh: number,
-    source: Uint8Array,
-    at: number,
-    keyBytes: number,
-    place: Place,
-  ): boolean {
-    const piece = this.folded?.pieceOf(hashHigh >>> TABLE_SHIFT) ?? -1
-    if (piece < 0 || this.backlog === undefined) return false
-    return this.backlog.add(piece, removes, hashLow, hashHigh, source, at, keyBytes, place)
   }
 
   /** Has those tables come in for which changes wait: what is counted here is exact only then. */
@@ -354,7 +336,7 @@ export class Keydir {
       return
     }
     this.folded = tables
-    this.backlog = new Backlog(folded.pieces)
+    this.backlog = new Backlog(tables, TABLE_SHIFT)
     this.entries += folded.count
     this.expiring += folded.expiring
   }

@@ -14,7 +14,7 @@ export const SLOT_WORDS = 2
 const TWO_24 = 0x100_0000
 /** At most four fifths full: past that a search for what isn't there becomes long. After growing, so much of that. */
 const LOAD_MAX = 0.8
-const GROWTH = 1.4
+const GROWTH = 1.7
 /** Where many more are expected, for at most so many times as many as there are: they may replace each other. */
 const GROWTH_MAX = 4
 

@@ -42,6 +42,21 @@ export const MUTANTS_OF_COPIES: Mutant[] = [
     'backlog?.has(piece) === true ? this.applyTo(made, backlog, piece) : undefined',
     'undefined',
   ]),
+  cached('what expires, or is of a batch, waits as if it was neither', 'crash', [
+    'src/keydir/backlog.ts',
+    'const PLAIN_MASK = 0xffff',
+    'const PLAIN_MASK = 0xf',
+  ]),
+  cached('what waits forgets where its rows stand', 'crash', [
+    'src/keydir/backlog.ts',
+    'words[word + OFFSET_WORD] = offset + rows[row + ROW_AT]',
+    'words[word + OFFSET_WORD] = rows[row + ROW_AT]',
+  ]),
+  cached('rows that were taken at once are not counted', 'crash', [
+    'src/replay.ts',
+    '    segment.lastSequence = Math.max(segment.lastSequence, lastSequence)\n    segment.records += taken',
+    '',
+  ]),
   cached('what waits for a table is applied newest first', 'crash', [
     'src/keydir/backlog.ts',
     '      chunks[last[piece] >>> CHUNK_BITS][last[piece] & WORD_MASK] = change',
