@@ -7,7 +7,7 @@ import type { TimeHistogram } from './histogram'
 import type { FileHandle, Host } from './host/host'
 import { clearName, tryRemove, writeFully } from './io'
 import type { Kernels } from './kernels'
-import { ROOM_BYTES } from './room'
+import { ROOM_BYTES, ROOM_MARK_BYTES, roomMark } from './room'
 import {
   encodeSealValue,
   encodeSegmentHeader,
@@ -17,9 +17,10 @@ import {
   SEGMENT_HEADER_BYTES,
 } from './segment'
 
-/** Room is made where it takes so many groups at least. */
-const GROUPS_OF_ROOM_MIN = 4
-const ZEROS = new Uint8Array(ROOM_BYTES)
+/** What goes into room is no longer: it takes several of them, and each is there in one go, or hardly later. */
+const GROUP_BYTES_MAX = ROOM_BYTES / 4
+/** Zeros but for the mark. */
+const room = new Uint8Array(ROOM_BYTES)
 const MARKER_BYTES = recordBytes(0, 0, false)
 
 export interface ActiveRooms {
@@ -104,6 +105,9 @@ export class ActiveSegment {
   /** Appends. On failure the segment is cut back to what it was. */
   write(from: Uint8Array, at: number, bytes: number): void {
     const { segment } = this
+    const isShort = bytes <= GROUP_BYTES_MAX && segment.bytes + bytes + ROOM_MARK_BYTES <= this.roomEnd
+    // What is longer makes the file longer: only so can others tell when all of it is there.
+    if (!isShort) this.giveRoomBack()
     try {
       writeFully(this.rooms.host, this.file, from, at, bytes, segment.bytes)
     } catch (cause) {
@@ -111,6 +115,7 @@ export class ActiveSegment {
       throw ioError('write to the log', segment.path, cause)
     }
     segment.bytes += bytes
+    if (isShort) this.markRoom()
   }
 
   /**
@@ -120,7 +125,7 @@ export class ActiveSegment {
   cutBack(bytes: number): void {
     const { segment } = this
     invariant(bytes <= segment.bytes, 'a cut shortens')
-    // Followers know a cut by what stands there then: a record's end in zeros must not come back as room.
+    // What others have seen of it must not look like room once it is cut.
     this.canMakeRoom = false
     this.roomEnd = 0
     try {
@@ -146,31 +151,46 @@ export class ActiveSegment {
    */
   makeRoom(bytes: number): void {
     const { segment } = this
-    const isWorthIt = bytes <= ROOM_BYTES / GROUPS_OF_ROOM_MIN && segment.bytes >= ROOM_BYTES
-    if (!isWorthIt || !this.canMakeRoom || segment.bytes <= this.roomEnd) return
+    const isWorthIt = bytes <= GROUP_BYTES_MAX && segment.bytes >= ROOM_BYTES
+    if (!isWorthIt || !this.canMakeRoom || segment.bytes < this.roomEnd) return
     try {
       this.roomEnd = segment.bytes + ROOM_BYTES
-      writeFully(this.rooms.host, this.file, ZEROS, 0, ROOM_BYTES, segment.bytes)
+      room.set(roomMark(segment.header, segment.bytes))
+      writeFully(this.rooms.host, this.file, room, 0, ROOM_BYTES, segment.bytes)
     } catch {
-      // A disk that has no more goes to what is to be written.
+      // What is left of a disk goes to what is to be written.
       this.canMakeRoom = false
-      this.tryGiveBack()
-    }
-  }
-
-  private tryGiveBack(): void {
-    try {
       this.giveRoomBack()
-    } catch {
-      // Zeros do no harm.
     }
   }
 
-  /** Nothing more will be written: has the file end where its records do. */
+  /** Says where room begins now. Without it others wait a little before they believe what they see. */
+  private markRoom(): void {
+    const { segment } = this
+    try {
+      writeFully(
+        this.rooms.host,
+        this.file,
+        roomMark(segment.header, segment.bytes),
+        0,
+        ROOM_MARK_BYTES,
+        segment.bytes,
+      )
+    } catch {
+      this.canMakeRoom = false
+      this.giveRoomBack()
+    }
+  }
+
+  /** Has the file end where the records do; where that fails the room stays, and does no harm. */
   private giveRoomBack(): void {
     if (this.roomEnd <= this.segment.bytes) return
-    this.rooms.host.truncate(this.file, this.segment.bytes)
     this.roomEnd = 0
+    try {
+      this.rooms.host.truncate(this.file, this.segment.bytes)
+    } catch {
+      this.canMakeRoom = false
+    }
   }
 
   private syncFailed(cause: unknown): CaskyError {
@@ -314,16 +334,12 @@ export class ActiveSegment {
   writeSeal(): void {
     const { segment } = this
     invariant(!this.isDirty, 'only what is synced is sealed')
-    this.canMakeRoom = false
-    try {
-      // A seal is looked for at the end of the file.
-      this.giveRoomBack()
-    } catch (cause) {
-      throw ioError('end a segment', segment.path, cause)
-    }
     const at = READ_AT + RECORD_HEADER_BYTES
     encodeSealValue(this.rooms.kernels.view, at, segment.records, segment.bytes, segment.lastSequence)
     this.writeOwn(KIND_SEAL, SEAL_VALUE_BYTES, SEAL_BYTES)
+    // Behind it, so that on a full disk it has that place; it is looked for at the end of the file.
+    this.canMakeRoom = false
+    this.giveRoomBack()
   }
 
   /** The write buffer may hold the record that wants a rotation, so these are made beside it. */

@@ -2,7 +2,6 @@
 // read again.
 import { isEqual } from './bytes'
 import type { Catalog, Segment } from './catalog'
-import { NOTHING, type Shown } from './durable'
 import { Health } from './health'
 import type { Host } from './host/host'
 import type { Kernels } from './kernels'
@@ -41,8 +40,8 @@ export interface Named {
 export interface Look {
   manifest: Manifest
   segments: readonly Named[]
-  /** What of the segment that is written to may be shown; undefined where there is none. */
-  tail: Shown | undefined
+  /** How much of the segment that is written to may be shown; 0 where there is none. */
+  tailBytes: number
 }
 
 /** The store as it is known. */
@@ -75,10 +74,10 @@ export function isSequel({ manifest, health, lastSequence }: Known, look: Look):
   })
 }
 
-function isContinued({ entry, segment }: Named, { segments, tail }: Look): boolean {
+function isContinued({ entry, segment }: Named, { segments, tailBytes }: Look): boolean {
   if (segment.state !== 'active')
     return entry.state === segment.state && entry.bytes === segment.bytes && entry.records === segment.records
-  if (entry.state === 'active') return (tail?.fileBytes ?? 0) >= segment.bytes
+  if (entry.state === 'active') return tailBytes >= segment.bytes
   // The end that nobody had vouched for was cut off; if there was a write in it, it stands in another segment.
   const isWhole = entry.bytes >= (segment.writesEnd ?? segment.bytes)
   return isWhole || segments.some((each) => each.isNew && originOf(each, segments)?.segment === segment)
@@ -102,9 +101,9 @@ export function* catchUp(
   lastKnown: number,
 ): Generator<void, CaughtUp> {
   const { catalog } = rooms
-  const { manifest, segments, tail = NOTHING } = look
+  const { manifest, segments, tailBytes } = look
   const health = new Health()
-  const passRooms = { ...rooms, health, shownOf: () => tail, stride: STRIDE }
+  const passRooms = { ...rooms, health, lengthOf: () => tailBytes, stride: STRIDE }
   const named = new Set(segments.map(({ segment }) => segment))
   const gone = [...catalog.segments, ...strays].filter((segment) => !named.has(segment))
   const cuts = cutsOf(segments)
@@ -112,7 +111,7 @@ export function* catchUp(
   for (const each of segments) {
     if (each.isNew || each.segment.state !== 'active') continue
     const { bytes } = each.segment
-    yield* goOn(passRooms, each, tail)
+    yield* goOn(passRooms, each, tailBytes)
     bytesRead += Math.max(0, each.segment.bytes - bytes)
   }
   const added = segments
@@ -174,18 +173,21 @@ function sinkFor(
 function* goOn(
   rooms: CatchUpRooms & { health: Health; stride: Stride },
   { entry, segment }: Named,
-  tail: Shown,
+  tailBytes: number,
 ): Generator<void, void> {
   const { host, catalog, ledger, health } = rooms
   const nowMs = host.nowMs()
   const isEnded = entry.state !== 'active'
-  if ((isEnded ? entry.bytes : tail.bytes) > segment.bytes) {
+  if ((isEnded ? entry.bytes : tailBytes) > segment.bytes) {
     const file = openNamed(catalog, segment)
     if (file === undefined) return reportMissing(health, segment, segment.bytes, nowMs)
     const { bytes, certifiedBytes, records, lastSequence } = segment
     const from = { bytes, certifiedBytes, records, lastSequence }
-    const shown = isEnded ? undefined : tail
-    yield* retold(readRecords(rooms, segment, file, expectedOf(entry), ledger, nowMs, from, shown), () => {})
+    const fileBytes = isEnded ? undefined : tailBytes
+    yield* retold(
+      readRecords(rooms, segment, file, expectedOf(entry), ledger, nowMs, from, fileBytes),
+      () => {},
+    )
     segment.certifiedBytes = segment.bytes
   }
   if (!isEnded) return

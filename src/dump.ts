@@ -14,7 +14,7 @@ import type { Host } from './host/host'
 import { readFully } from './io'
 import { Kernels } from './kernels'
 import { type ManifestEntry, readManifest } from './manifest'
-import { tornTailOf, writtenEnd } from './room'
+import { logEnd, tornTailOf } from './room'
 import { SegmentScan } from './scanner'
 import {
   decodeSegmentHeader,
@@ -146,10 +146,9 @@ function* dumpSegment(
       yield stretch(path, 0, SEGMENT_HEADER_BYTES, 'damage', 'the segment header is damaged')
     const decidedBytes = entry === undefined || entry.state === 'active' ? undefined : entry.bytes
     const fileBytes = host.status(file).bytes
-    const headerEnd = Math.min(SEGMENT_HEADER_BYTES, fileBytes)
-    const writtenBytes =
-      decidedBytes === undefined ? writtenEnd(host, file, path, headerEnd, fileBytes) : undefined
-    const target = { file, path, salt: header.salt, fileBytes, writtenBytes, decidedBytes }
+    // As it is now: another process may be writing.
+    const { bytes: endBytes } = logEnd(host, file, { path, header }, fileBytes)
+    const target = { file, path, salt: header.salt, fileBytes, endBytes, decidedBytes }
     const scan = new SegmentScan(host, kernels, target)
     for (const event of scan.events()) {
       if (event.kind === 'rows') {
@@ -161,7 +160,7 @@ function* dumpSegment(
       }
     }
     if (isEndCopied) return
-    const tail = tornTailOf(host, file, path, decidedBytes ?? scan.validBytes, fileBytes)
+    const tail = tornTailOf(host, file, { path, header }, decidedBytes ?? scan.validBytes, endBytes)
     if (tail !== undefined) yield stretch(path, tail.offset, tail.bytes, 'torn tail', undefined)
   } finally {
     host.close(file)

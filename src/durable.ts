@@ -3,9 +3,8 @@ import type { Segment } from './catalog'
 import { systemCode } from './errors'
 import type { FileHandle, Host } from './host/host'
 import { Kernels } from './kernels'
-import { writtenEnd } from './room'
+import { settledEnd } from './room'
 import { SegmentScan } from './scanner'
-import { SEGMENT_HEADER_BYTES } from './segment'
 
 /** A sync that ends so may have lost what it was to write; any other refusal says that there is nothing to be written. */
 const LOSSES = new Set(['EIO', 'ENOSPC', 'EDQUOT'])
@@ -13,30 +12,13 @@ const LOSSES = new Set(['EIO', 'ENOSPC', 'EDQUOT'])
 /** So many bytes of the log between two steps. */
 const WINDOW_BYTES = 0x3_0000
 
-/** What of a segment's file may be shown. */
-export interface Shown {
-  /** What was written to it ends here; a record that reaches further does so with zeros, which are room as well. */
-  bytes: number
-  /** So long the file was, room and all. */
-  fileBytes: number
+/** Puts on disk what is in the file by now, which changes nothing of it; returns how many bytes may be shown. */
+export function durableBytes(host: Host, segment: Segment, file: FileHandle): number {
+  const bytes = settledEnd(host, file, segment)
+  return shownBytes(host, segment, file, bytes, failureOfSync(host, file))
 }
 
-export const NOTHING: Shown = { bytes: 0, fileBytes: 0 }
-
-/** What is in the file by now. Once it is synced, that may be shown: records that come later stand behind it. */
-export function writtenOf(host: Host, segment: Segment, file: FileHandle): Shown {
-  const { bytes: fileBytes } = host.status(file)
-  const from = Math.max(SEGMENT_HEADER_BYTES, segment.bytes)
-  return { bytes: writtenEnd(host, file, segment.path, Math.min(from, fileBytes), fileBytes), fileBytes }
-}
-
-/** Puts on disk what is in the file by now, which changes nothing of it; returns how much may be shown. */
-export function durable(host: Host, segment: Segment, file: FileHandle): Shown {
-  const written = writtenOf(host, segment, file)
-  return shownOf(host, segment, file, written, failureOfSync(host, file))
-}
-
-/** Syncs the file; what that fails with is for `shownOf`. */
+/** Syncs the file; what that fails with is for `shownBytes`. */
 export function failureOfSync(host: Host, file: FileHandle): unknown {
   try {
     host.sync(file)
@@ -46,32 +28,31 @@ export function failureOfSync(host: Host, file: FileHandle): unknown {
   }
 }
 
-/** The same, once what was `written` was synced, or that has failed. */
-export function shownOf(
+/** The same, once the first `bytes` of the file were synced, or that has failed. */
+export function shownBytes(
   host: Host,
   segment: Segment,
   file: FileHandle,
-  written: Shown,
+  bytes: number,
   failure: unknown,
-): Shown {
-  const steps = shownInSteps(host, segment, file, written, failure)
+): number {
+  const steps = shownBytesInSteps(host, segment, file, bytes, failure)
   for (;;) {
     const step = steps.next()
     if (step.done === true) return step.value
   }
 }
 
-export function* shownInSteps(
+export function* shownBytesInSteps(
   host: Host,
   segment: Segment,
   file: FileHandle,
-  written: Shown,
+  bytes: number,
   failure: unknown,
-): Generator<void, Shown> {
+): Generator<void, number> {
   // A write that was refused is cut back.
-  const fileBytes = Math.min(written.fileBytes, host.status(file).bytes)
-  const bytes = Math.min(written.bytes, fileBytes)
-  if (!LOSSES.has(systemCode(failure) ?? '')) return { bytes, fileBytes }
+  const fileBytes = Math.min(bytes, host.status(file).bytes)
+  if (!LOSSES.has(systemCode(failure) ?? '')) return fileBytes
   // What the log itself says is on disk.
   const { path, header } = segment
   // Kernels of its own: the store's go on working between the steps.
@@ -80,12 +61,10 @@ export function* shownInSteps(
     path,
     salt: header.salt,
     fileBytes,
-    writtenBytes: bytes,
     decidedBytes: undefined,
     windowBytes: WINDOW_BYTES,
     pauses: true,
   })
   for (const _ of scan.steps()) yield
-  const certifiedBytes = Math.max(segment.bytes, Math.min(fileBytes, scan.certified))
-  return { bytes: certifiedBytes, fileBytes: certifiedBytes }
+  return Math.max(segment.bytes, Math.min(fileBytes, scan.certified))
 }

@@ -51,7 +51,7 @@ interface Sight extends Look {
   bytes: Uint8Array
   /** Whether all is read anew. */
   isAnew: boolean
-  end: Tail | undefined
+  tail: Tail | undefined
 }
 
 /** Bringing in what a look has found, by whoever drives it; no report where it has to be looked at again. */
@@ -75,7 +75,7 @@ export class Follower {
   /** Segments of those that have failed. */
   private strays: Segment[] = []
   private manifestBytes: Uint8Array | undefined
-  private end: Tail | undefined
+  private tail: Tail | undefined
   private sequence: number
   private isClosed = false
 
@@ -117,9 +117,9 @@ export class Follower {
       const { turn } = this
       try {
         await new Promise<void>((resolve, reject) => {
-          if (sight.end === undefined) return resolve()
-          sight.end.secureLater((shown, error) => {
-            sight.tail = shown
+          if (sight.tail === undefined) return resolve()
+          sight.tail.secureLater((shown, error) => {
+            sight.tailBytes = shown ?? 0
             if (error === undefined) resolve()
             else reject(error)
           })
@@ -152,7 +152,7 @@ export class Follower {
       const sight = this.look()
       if (sight === undefined) return unchanged(this.rooms)
       try {
-        if (sight.end !== undefined) sight.tail = sight.end.secure()
+        if (sight.tail !== undefined) sight.tailBytes = sight.tail.secure()
       } catch (error) {
         this.discard(sight)
         throw this.typed(error)
@@ -172,8 +172,8 @@ export class Follower {
     this.job = undefined
     if (job !== undefined) job.error = this.closed()
     job?.steps.return(undefined)
-    this.end?.leave()
-    this.end = undefined
+    this.tail?.leave()
+    this.tail = undefined
     this.reads.thaw()
   }
 
@@ -264,7 +264,7 @@ export class Follower {
 
   private hasGrown(): boolean {
     const last = this.rooms.catalog.segments.at(-1)
-    return last?.state === 'active' && this.end?.hasChanged !== false
+    return last?.state === 'active' && this.tail?.hasChanged !== false
   }
 
   private sightOf(bytes: Uint8Array): Sight {
@@ -287,10 +287,10 @@ export class Follower {
 
   private seeing(manifest: Manifest, bytes: Uint8Array, isAnew: boolean): Sight {
     const segments = namedBy(this.rooms, manifest, isAnew)
-    const sight: Sight = { manifest, segments, tail: undefined, bytes, isAnew, end: undefined }
+    const sight: Sight = { manifest, segments, tailBytes: 0, bytes, isAnew, tail: undefined }
     try {
-      sight.end = this.endOf(segments)
-      sight.tail = sight.end?.written
+      sight.tail = this.tailOf(segments)
+      sight.tailBytes = sight.tail?.bytes ?? 0
     } catch (error) {
       this.discard(sight)
       throw error
@@ -298,25 +298,25 @@ export class Follower {
     return sight
   }
 
-  private endOf(segments: readonly Named[]): Tail | undefined {
-    const { rooms, end } = this
+  private tailOf(segments: readonly Named[]): Tail | undefined {
+    const { rooms, tail } = this
     const last = segments.at(-1)
     if (last === undefined || last.entry.state !== 'active') return undefined
-    const isSame = end !== undefined && end.segment === last.segment
-    return isSame ? end : rooms.catalog.withHandles(() => Tail.of(rooms.host, last.segment))
+    const isSame = tail !== undefined && tail.segment === last.segment
+    return isSame ? tail : rooms.catalog.withHandles(() => Tail.of(rooms.host, last.segment))
   }
 
   private goesOn(sight: Sight): boolean {
-    const { rooms, end, sequence } = this
+    const { rooms, tail, sequence } = this
     if (!isSequel({ ...rooms, lastSequence: sequence }, sight)) return false
-    const known = sight.segments.find(({ segment }) => segment === end?.segment)
-    if (end === undefined || known === undefined) return true
+    const known = sight.segments.find(({ segment }) => segment === tail?.segment)
+    if (tail === undefined || known === undefined) return true
     const { state, bytes } = known.entry
-    return end.isAsKnown(state === 'active' ? Number.POSITIVE_INFINITY : bytes)
+    return tail.isAsKnown(state === 'active' ? Number.POSITIVE_INFINITY : bytes)
   }
 
-  private discard({ segments, end }: Sight): void {
-    if (end !== this.end) end?.leave()
+  private discard({ segments, tail }: Sight): void {
+    if (tail !== this.tail) tail?.leave()
     for (const { segment, isNew } of segments) if (isNew) this.rooms.catalog.forget(segment)
   }
 
@@ -341,7 +341,7 @@ export class Follower {
       isDone = true
       return this.adopt(sight, caughtUp)
     } finally {
-      if (!isDone && sight.end !== this.end) sight.end?.leave()
+      if (!isDone && sight.tail !== this.tail) sight.tail?.leave()
     }
   }
 
@@ -355,11 +355,11 @@ export class Follower {
     const segmentsReplaced = catalog.segments.filter((segment) => !isNamed.has(segment)).length
     const segmentsAdded = now.length - (catalog.segments.length - segmentsReplaced)
     catalog.rearrange(now)
-    rooms.health.become(isAnew ? health : healthAfter(rooms.health, health, now, sight.end?.segment))
+    rooms.health.become(isAnew ? health : healthAfter(rooms.health, health, now, sight.tail?.segment))
     Object.assign(rooms.manifest, manifest)
     this.manifestBytes = sight.bytes
-    if (this.end !== sight.end) this.end?.leave()
-    this.end = sight.end
+    if (this.tail !== sight.tail) this.tail?.leave()
+    this.tail = sight.tail
     this.rememberTail()
     const before = this.sequence
     this.sequence = catalog.lastSequence
@@ -378,11 +378,11 @@ export class Follower {
 
   private rememberTail(): void {
     try {
-      this.end?.remember()
+      this.tail?.remember()
     } catch {
       // It is read anew, then.
-      this.end?.leave()
-      this.end = undefined
+      this.tail?.leave()
+      this.tail = undefined
     }
   }
 

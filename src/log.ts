@@ -12,6 +12,7 @@ import type { Kernels } from './kernels'
 import type { Ledger } from './ledger'
 import type { Publisher } from './publisher'
 import { relog, uncertifiedTail } from './relog'
+import { ROOM_BYTES } from './room'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
 import { Starting } from './starting'
 
@@ -33,6 +34,8 @@ export interface LogRooms {
   ledger: Ledger
   publisher: Publisher
   maxSegmentBytes: number
+  /** Whether groups are synced one by one, so that room is worth making. */
+  makesRoom: boolean
 }
 
 export class Log {
@@ -152,6 +155,7 @@ export class Log {
         lastSequence: previous?.lastSequence ?? 0,
         isSealed: previous?.state === 'sealed',
       },
+      mayHaveRoom: this.rooms.makesRoom,
     }
   }
 
@@ -162,9 +166,8 @@ export class Log {
     if (tail === undefined) return
     publisher.checkPlace()
     const copies = { generation: publisher.manifest.generation, segmentId: tail.header.id }
-    relog(this.rooms, tail, { ...this.nextHeader(tail, this.nextSequence), copies }, (next) =>
-      publisher.publish(next),
-    )
+    const header = { ...this.nextHeader(tail, this.nextSequence), copies, mayHaveRoom: false }
+    relog(this.rooms, tail, header, (next) => publisher.publish(next))
   }
 
   /** Goes through the stages at once. */
@@ -250,7 +253,8 @@ export class Log {
 
   /** What was written last, so many bytes, will be synced: has room stand behind it for what comes next. */
   makeRoom(bytes: number): void {
-    this.active?.makeRoom(bytes)
+    const { makesRoom, maxSegmentBytes } = this.rooms
+    if (makesRoom && this.writtenBytes + ROOM_BYTES <= maxSegmentBytes) this.active?.makeRoom(bytes)
   }
 
   /** Takes back what lies behind the first `bytes`. */

@@ -3,7 +3,7 @@ import { BlockCache } from './cache'
 import { Caretaker } from './caretaker'
 import { Catalog, type Segment } from './catalog'
 import { checkSegments } from './check'
-import { durable } from './durable'
+import { durableBytes } from './durable'
 import { CaskyError, ioError, isCaskyError, systemCode } from './errors'
 import { isOwnName, join, MANIFEST, parentOf, resolve, segmentIdOf } from './files'
 import { Health } from './health'
@@ -32,6 +32,7 @@ import { type OpenProgress, type RecoveryReport, recover } from './recovery'
 import { Replaced } from './replaced'
 import { reread } from './reread'
 import { DAMAGED } from './restore'
+import { ROOM_BYTES } from './room'
 import { SEGMENT_HEADER_BYTES, STORE_ID_BYTES } from './segment'
 import { inTurns } from './steps'
 import { Strangers } from './strangers'
@@ -267,10 +268,10 @@ function* openRooms(
     const manifest = found ?? create(host, kernels, directory, lock)
     kernels.keepSecret(manifest.secret)
     if (strangers !== undefined) catalog.besideWriter(strangers)
-    const shownOf = (segment: Segment, file: FileHandle) => durable(host, segment, file)
+    const lengthOf = (segment: Segment, file: FileHandle) => durableBytes(host, segment, file)
     const isLazy = lock !== undefined
     const recovery = yield* recover(
-      { ...rooms, shownOf: isLazy ? undefined : shownOf, isLazy, unfit },
+      { ...rooms, lengthOf: isLazy ? undefined : lengthOf, isLazy, unfit },
       manifest,
     )
     mendLater(rooms, manifest, recovery)
@@ -298,8 +299,9 @@ function* openRooms(
     const { maxSegmentBytes, sync } = settings
     const identity = directoryIdentity(host, directory)
     const publisher = new Publisher({ host, kernels, catalog, health, manifest, identity })
+    const makesRoom = sync === 'always' && maxSegmentBytes >= 2 * ROOM_BYTES
     const log = new Log(
-      { host, kernels, catalog, health, ledger, publisher, maxSegmentBytes },
+      { host, kernels, catalog, health, ledger, publisher, maxSegmentBytes, makesRoom },
       catalog.lastSequence,
     )
     catalog.withHandles(() => secureTail(log, host, catalog))

@@ -1,7 +1,6 @@
 // One pass over a segment, from its header to its end, with everything in it handed on and everything wrong reported:
 // opening, checking and repairing all read by it, so what they find is the same.
 import type { Catalog, Segment } from './catalog'
-import type { Shown } from './durable'
 import { ioError, isCaskyError } from './errors'
 import { Findings, REMEDY_COUNT, REMEDY_HEADER, REMEDY_MISSING } from './findings'
 import type { Health } from './health'
@@ -9,7 +8,7 @@ import type { FileHandle, Host } from './host/host'
 import type { Kernels } from './kernels'
 import type { ManifestEntry } from './manifest'
 import { Replay, type ReplayedSegment, type Sink } from './replay'
-import { tornTailOf, writtenEnd } from './room'
+import { logEnd, tornTailOf } from './room'
 import { SegmentScan } from './scanner'
 import { isSameSegment, readSegmentHeader, SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
 
@@ -152,17 +151,14 @@ export function* readRecords(
   sink: Sink,
   nowMs: number,
   from?: ReadFrom,
-  /** What there is to read of a file that another process may be writing to. */
-  shown?: Shown,
+  /** How much there is to read of a file that another process may be writing to. */
+  shownBytes?: number,
 ): Generator<number, void> {
   const { path } = segment
-  const fileBytes = shown?.fileBytes ?? host.status(file).bytes
+  const fileBytes = shownBytes ?? host.status(file).bytes
+  // As it is now: another process may be writing.
+  const end = shownBytes === undefined ? logEnd(host, file, segment, fileBytes).bytes : shownBytes
   const decidedBytes = expected.bytes
-  const begin = from?.bytes ?? SEGMENT_HEADER_BYTES
-  const writtenBytes =
-    decidedBytes === undefined
-      ? (shown?.bytes ?? writtenEnd(host, file, path, Math.min(begin, fileBytes), fileBytes))
-      : undefined
   const before = from && { records: from.records, nextSequence: from.lastSequence + 1 }
   const replay = new Replay(kernels, sink, health, segment, nowMs, before)
   const fromSequence = from && from.lastSequence + 1 - segment.header.firstSequence
@@ -172,14 +168,14 @@ export function* readRecords(
     path,
     salt,
     fileBytes,
-    writtenBytes,
+    endBytes: end,
     decidedBytes,
     fromBytes: from?.bytes,
     fromSequence,
   }
   const steps = { windowBytes: stride?.bytes, pauses: stride !== undefined }
   const scan = new SegmentScan(host, kernels, { ...target, ...steps })
-  let endBytes = begin
+  let endBytes = from?.bytes ?? SEGMENT_HEADER_BYTES
   let isDamaged = false
   for (const event of scan.steps()) {
     if (event === undefined) {
@@ -206,7 +202,7 @@ export function* readRecords(
     segment.bytes,
     Math.max(from?.certifiedBytes ?? SEGMENT_HEADER_BYTES, scan.certified),
   )
-  const tail = tornTailOf(host, file, path, segment.bytes, fileBytes, shown?.bytes)
+  const tail = tornTailOf(host, file, segment, segment.bytes, end)
   if (tail !== undefined) health.addTornTail(tail)
   replay.end(expected.lastSequence)
   const { records, lastSequence } = expected
@@ -216,6 +212,7 @@ export function* readRecords(
   }
   // What is left of a batch that was cut is nothing, and its numbers are free.
   segment.lastSequence -= replay.tornWrites
-  if (shown !== undefined) segment.writesEnd = Math.min(segment.bytes, replay.writesEnd || begin)
+  if (shownBytes !== undefined)
+    segment.writesEnd = Math.min(segment.bytes, replay.writesEnd || (from?.bytes ?? SEGMENT_HEADER_BYTES))
   if (lastSequence !== undefined) segment.lastSequence = Math.max(segment.lastSequence, lastSequence)
 }

@@ -3,7 +3,6 @@
 // read from end to end, and the store is the same.
 import { RECORD_HEADER_BYTES } from '../assembly/layout'
 import type { Catalog, Segment } from './catalog'
-import type { Shown } from './durable'
 import { hintedIdOf, join, segmentIdOf, segmentName } from './files'
 import type { Health } from './health'
 import { type HintReading, readHint } from './hint'
@@ -78,8 +77,8 @@ export interface RecoveryRooms {
   catalog: Catalog
   ledger: Ledger
   health: Health
-  /** What of a segment that another process may be writing to is to be read; all, where undefined. */
-  shownOf?: ((segment: Segment, file: FileHandle) => Shown) | undefined
+  /** How much of a segment that another process may be writing to is to be read; all, where undefined. */
+  lengthOf?: ((segment: Segment, file: FileHandle) => number) | undefined
   /** Whether a checkpoint's tables come in when they are first used. */
   isLazy?: boolean
   /** Why the checkpoint is not to be used, where that is known. */
@@ -102,7 +101,7 @@ export function* recover(rooms: RecoveryRooms, manifest: Manifest): Generator<Op
   const startedAtMs = host.nowMs()
   const segments = manifest.segments.map((entry) => catalog.add(entry))
   // Beside a writer, which may merge: what is open can be read to its end.
-  if (rooms.shownOf !== undefined) for (const segment of segments) openNamed(catalog, segment)
+  if (rooms.lengthOf !== undefined) for (const segment of segments) openNamed(catalog, segment)
   const present = presentFiles(rooms, manifest, segments)
   const recovery = new Recovery(rooms, manifest, segments, present)
   const restored = yield* recovery.restore()
@@ -143,7 +142,7 @@ export function* readSegments(
 
 /** A manifest's segments were made before it, so what has come since the look doesn't matter. */
 function presentFiles(
-  { host, catalog, shownOf }: RecoveryRooms,
+  { host, catalog, lengthOf }: RecoveryRooms,
   manifest: Manifest,
   segments: readonly Segment[],
 ): Present {
@@ -156,7 +155,7 @@ function presentFiles(
     if (hintedId !== undefined && named.has(hintedId)) present.hints.add(hintedId)
   }
   // Another process may have removed them since they were opened.
-  if (shownOf !== undefined) for (const { header } of segments) present.segments.add(header.id)
+  if (lengthOf !== undefined) for (const { header } of segments) present.segments.add(header.id)
   return present
 }
 
@@ -235,9 +234,9 @@ class Recovery {
     this.took(segment, 'checkpoint', 0)
   }
 
-  private noteTail({ path, bytes }: Segment, file: FileHandle): void {
+  private noteTail(segment: Segment, file: FileHandle): void {
     const { host, health } = this.rooms
-    const tail = tornTailOf(host, file, path, bytes, host.status(file).bytes)
+    const tail = tornTailOf(host, file, segment, segment.bytes, host.status(file).bytes)
     if (tail !== undefined) health.addTornTail(tail)
   }
 
@@ -322,13 +321,13 @@ class Recovery {
     sink: Sink,
   ): Generator<OpenProgress, void> {
     const isEnded = entry.state !== 'active'
-    const shown = isEnded ? undefined : this.rooms.shownOf?.(segment, file)
-    const steps = readRecords(this.rooms, segment, file, expectedOf(entry), sink, nowMs, from, shown)
+    const fileBytes = isEnded ? undefined : this.rooms.lengthOf?.(segment, file)
+    const steps = readRecords(this.rooms, segment, file, expectedOf(entry), sink, nowMs, from, fileBytes)
     const cameFrom = from === undefined ? 'scan' : 'checkpoint'
     yield* retold(steps, (bytes) => this.progress(bytes, cameFrom))
     // Where some of them can't be read, the manifest goes on telling how many there were.
     if (isEnded) segment.records = entry.records
     // Whoever says how much there is to read vouches for it.
-    if (shown !== undefined) segment.certifiedBytes = segment.bytes
+    if (fileBytes !== undefined) segment.certifiedBytes = segment.bytes
   }
 }

@@ -37,8 +37,7 @@ export function reread(rooms: RereadRooms, indexes: ReadonlySet<number>): Keydir
     try {
       const { bytes } = segment
       const expected = { bytes, records: undefined, lastSequence: segment.lastSequence }
-      const thereBytes = Math.min(bytes, host.status(file).bytes)
-      const shown = { bytes: thereBytes, fileBytes: thereBytes }
+      const shownBytes = Math.min(bytes, host.status(file).bytes)
       const read = { ...segment }
       const steps = readRecords(
         { host, kernels, health },
@@ -48,7 +47,7 @@ export function reread(rooms: RereadRooms, indexes: ReadonlySet<number>): Keydir
         sink,
         host.nowMs(),
         undefined,
-        shown,
+        shownBytes,
       )
       for (const _ of steps);
     } finally {

@@ -34,8 +34,8 @@ export interface ScanTarget {
   path: string
   salt: number
   fileBytes: number
-  /** Behind these the file has only room (see room): zeros, whatever stands there by now. All is written where undefined. */
-  writtenBytes?: number | undefined
+  /** Where the log seems to end, where there is room behind it. */
+  endBytes?: number | undefined
   /** The segment's valid length where it was decided already: all below it is acknowledged. */
   decidedBytes: number | undefined
   /** Where a record begins from which to read; the first record where undefined. */
@@ -65,8 +65,6 @@ type Pausing<T> = Generator<undefined, T>
 
 export class SegmentScan {
   private readonly limit: number
-  /** No record begins behind this, though the last one may reach further, with zeros. */
-  private readonly written: number
   private offset: number
   private nextSequence = 0
   private windowOffset = 0
@@ -86,7 +84,6 @@ export class SegmentScan {
   ) {
     // The kernels count in 32 bits, and no segment comes near: what lies behind is no part of one.
     this.limit = Math.min(target.fileBytes, target.decidedBytes ?? target.fileBytes, 0xffff_ffff)
-    this.written = Math.min(this.limit, target.decidedBytes ?? target.writtenBytes ?? this.limit)
     this.boundary = target.decidedBytes
     this.leastBytes = Math.min(RECORD_PREFIX_BYTES_MAX, (target.windowBytes ?? SCAN_BYTES) >> 1)
     this.offset = target.fromBytes ?? SEGMENT_HEADER_BYTES
@@ -100,7 +97,7 @@ export class SegmentScan {
   /** The events; undefined is a pause, in which others may run. */
   *steps(): Generator<ScanEvent | undefined, void> {
     const { skims, pauses } = this.target
-    while (this.offset < this.written) {
+    while (this.offset < this.limit) {
       const at = this.load(this.offset)
       const available = this.loadedBehind - this.offset
       const rows = this.scanWindow(at, available, this.offset, this.nextSequence)
@@ -123,7 +120,6 @@ export class SegmentScan {
       this.nextSequence = nextSequence
       this.certifiedBytes = Math.max(this.certifiedBytes, certifiedBytes)
       if (rows > 0) yield { kind: 'rows', count: rows, at, offset }
-      if (this.offset >= this.written) break
       if (skims === true && this.isTooLarge(consumedBytes, stop)) {
         const event = this.unreadRecord()
         if (event !== undefined) yield event
@@ -168,7 +164,7 @@ export class SegmentScan {
   }
 
   private torn(): ScanEvent {
-    return { kind: 'torn', offset: this.offset, bytes: this.written - this.offset }
+    return { kind: 'torn', offset: this.offset, bytes: this.limit - this.offset }
   }
 
   /** Whether a scan that wanted more has all there is; else the window is read anew from where the scan came to. */
@@ -238,19 +234,11 @@ export class SegmentScan {
   }
 
   private read(at: number, bytes: number, offset: number): number {
-    const { file, path, writtenBytes } = this.target
-    const inRoom =
-      writtenBytes === undefined ? 0 : Math.min(bytes, Math.max(0, offset + bytes - writtenBytes))
-    const memory = this.kernels.bytes
-    let read: number
     try {
-      read = readFully(this.host, file, memory, at, bytes - inRoom, offset)
+      return readFully(this.host, this.target.file, this.kernels.bytes, at, bytes, offset)
     } catch (cause) {
-      throw ioError('read a segment', path, cause)
+      throw ioError('read a segment', this.target.path, cause)
     }
-    if (inRoom === 0 || read < bytes - inRoom) return read
-    memory.fill(0, at + read, at + bytes)
-    return bytes
   }
 
   private scanWindow(at: number, available: number, offset: number, nextSequence: number): number {
@@ -314,7 +302,7 @@ export class SegmentScan {
     let nextSequence = this.nextSequence
     let certified = this.certifiedBytes
     this.searchedBytes = 0
-    while (offset < this.written) {
+    while (offset < this.limit) {
       const at = this.load(offset)
       const available = this.loadedBehind - offset
       this.scanWindow(at, available, offset, nextSequence)
@@ -330,7 +318,7 @@ export class SegmentScan {
         nextSequence = fields.sequenceOffset + 1
         offset += fields.prefixBytes + fields.valueBytes
       } else if (result.stop === STOP_BAD || this.isStuck(result.consumedBytes, result.stop)) {
-        offset = yield* this.findRecord(offset + 1, this.written, nextSequence)
+        offset = yield* this.findRecord(offset + 1, this.limit, nextSequence)
       }
     }
     this.boundary = certified
@@ -375,7 +363,7 @@ export class SegmentScan {
 
   /** R2 to R5 for the header at `offset`; where the segment ends there, that is as good. */
   private isRecordAt(offset: number): boolean {
-    if (offset === this.limit) return true
+    if (offset === this.limit || offset === this.target.endBytes) return true
     const { call, view } = this.kernels
     const headerBytes = this.read(READ_AT, Math.min(RECORD_HEADER_BYTES, this.limit - offset), offset)
     if (headerBytes < RECORD_HEADER_BYTES) return false

@@ -50,6 +50,7 @@ const CRC_AT = 92
 const FLAG_PREVIOUS_SEALED = 1
 const FLAG_COPIES = 2
 const FLAG_FOLDED = 4
+const FLAG_ROOM = 8
 
 export interface SegmentHeader {
   storeId: Uint8Array
@@ -63,6 +64,8 @@ export interface SegmentHeader {
   previous: { id: number; bytes: number; lastSequence: number; isSealed: boolean }
   /** Set where this segment holds copies only: of records that segments of the manifest held when it was made. */
   copies?: CopyOrigin | undefined
+  /** While it was written to, room may have stood behind its records (see room). */
+  mayHaveRoom?: boolean | undefined
 }
 
 export interface CopyOrigin {
@@ -76,7 +79,7 @@ export interface CopyOrigin {
 
 export function encodeSegmentHeader(kernels: Kernels, header: SegmentHeader): Uint8Array {
   invariant(header.storeId.length === STORE_ID_BYTES, 'a store id has 16 bytes')
-  const { previous, copies } = header
+  const { previous, copies, mayHaveRoom } = header
   const bytes = new Uint8Array(SEGMENT_HEADER_BYTES)
   const view = viewOf(bytes)
   writePreamble(kernels, bytes, MAGIC, SEGMENT_HEADER_BYTES)
@@ -87,7 +90,8 @@ export function encodeSegmentHeader(kernels: Kernels, header: SegmentHeader): Ui
   writeU64(view, FIRST_SEQUENCE_AT, header.firstSequence)
   view.setUint32(PREVIOUS_ID_AT, previous.id, true)
   const copied = copies === undefined ? 0 : FLAG_COPIES | (copies.isFolded === true ? FLAG_FOLDED : 0)
-  const flags = (previous.isSealed ? FLAG_PREVIOUS_SEALED : 0) | copied
+  const room = mayHaveRoom === true ? FLAG_ROOM : 0
+  const flags = (previous.isSealed ? FLAG_PREVIOUS_SEALED : 0) | copied | room
   view.setUint32(FLAGS_AT, flags, true)
   writeU64(view, PREVIOUS_BYTES_AT, previous.bytes)
   writeU64(view, PREVIOUS_LAST_SEQUENCE_AT, previous.lastSequence)
@@ -130,6 +134,7 @@ export function decodeSegmentHeader(
         lastSequence: readU64(view, PREVIOUS_LAST_SEQUENCE_AT),
       },
       copies: (flags & FLAG_COPIES) === 0 ? undefined : origin,
+      mayHaveRoom: (flags & FLAG_ROOM) !== 0 ? true : undefined,
     },
   }
 }

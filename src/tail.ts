@@ -2,11 +2,11 @@
 // again before it is believed to go on.
 import { isEqual } from './bytes'
 import type { Segment } from './catalog'
-import { failureOfSync, NOTHING, type Shown, shownInSteps, shownOf, writtenOf } from './durable'
+import { failureOfSync, shownBytes, shownBytesInSteps } from './durable'
 import { ioError, systemCode } from './errors'
 import type { FileHandle, Host } from './host/host'
 import { readFully } from './io'
-import { writtenEnd } from './room'
+import { isRoomAt, logEnd, settledEnd } from './room'
 import { inTurns } from './steps'
 
 /** So many of the last bytes that are known have to be the same still. */
@@ -20,9 +20,9 @@ export class Tail {
   private mark: { offset: number; bytes: Uint8Array } | undefined
   private syncs = 0
   private isLeft = false
-  /** What of it there was when it was last put on disk, and when what was there then was brought in. */
-  private secured = NOTHING
-  private seen = NOTHING
+  /** How much of it there was when it was last put on disk, and when what was there then was brought in. */
+  private securedBytes = 0
+  private seenBytes = 0
 
   private constructor(
     private readonly host: Host,
@@ -40,57 +40,58 @@ export class Tail {
     }
   }
 
-  /** What is in it by now. */
-  get written(): Shown {
+  /** How much of it there is by now. */
+  get bytes(): number {
+    const { host, file, segment } = this
     try {
-      return writtenOf(this.host, this.segment, this.file)
+      const fileBytes = host.status(file).bytes
+      // Mostly nothing is new.
+      if (fileBytes > segment.bytes && this.isMarkedAt(segment.bytes)) return segment.bytes
+      const { bytes, isCertain } = logEnd(host, file, segment, fileBytes)
+      return isCertain || bytes === this.seenBytes ? bytes : settledEnd(host, file, segment)
     } catch (cause) {
       throw ioError('read a segment', this.segment.path, cause)
     }
   }
 
+  private isMarkedAt(offset: number): boolean {
+    const { host, file, segment } = this
+    return segment.header.mayHaveRoom === true && isRoomAt(host, file, segment, offset)
+  }
+
   /** Puts on disk what there is; `done` is given how much of that may be shown, or an error. */
-  secureLater(done: (shown: Shown | undefined, error: unknown) => void): void {
-    const { host, segment, file, written } = this
+  secureLater(done: (shown: number | undefined, error: unknown) => void): void {
+    const { host, segment, file, bytes } = this
     this.syncs++
-    const end = (shown: Shown | undefined, error?: unknown): void => {
+    const end = (shown: number | undefined, error?: unknown): void => {
       this.syncs--
       this.closeIfLeft()
       done(shown, error)
     }
     host.syncLater(file, (failure) => {
       if (this.isLeft) return end(undefined)
-      this.secured = written
-      const steps = shownInSteps(host, segment, file, written, failure)
+      this.securedBytes = bytes
+      const steps = shownBytesInSteps(host, segment, file, bytes, failure)
       inTurns(steps, host.soon).then(end, (error) => end(undefined, error))
     })
   }
 
   /** The same, done on return. */
-  secure(): Shown {
-    const { host, segment, file, written } = this
+  secure(): number {
+    const { host, segment, file, bytes } = this
     const failure = failureOfSync(host, file)
-    this.secured = written
-    return shownOf(host, segment, file, written, failure)
+    this.securedBytes = bytes
+    return shownBytes(host, segment, file, bytes, failure)
   }
 
   /** Whether there is more, or less, than was brought in. */
   get hasChanged(): boolean {
-    const { host, segment, file, seen } = this
-    try {
-      const fileBytes = host.status(file).bytes
-      return (
-        fileBytes !== seen.fileBytes ||
-        writtenEnd(host, file, segment.path, seen.bytes, fileBytes) > seen.bytes
-      )
-    } catch (cause) {
-      throw ioError('read a segment', segment.path, cause)
-    }
+    return this.bytes !== this.seenBytes
   }
 
   /** What was put on disk is known now: notes how it ends. */
   remember(): void {
-    this.seen = this.secured
+    this.seenBytes = this.securedBytes
     const offset = Math.max(0, this.segment.bytes - MARK_BYTES)
     const bytes = new Uint8Array(this.segment.bytes - offset)
     readFully(this.host, this.file, bytes, 0, bytes.length, offset)

@@ -52,8 +52,7 @@ describe('a torn tail', () => {
   })
 
   test.each([
-    ['zeros, more than room is', Buffer.alloc(600_000)],
-    ['zeros, and a byte', Buffer.from([...Buffer.alloc(5000), 1])],
+    ['zeros', Buffer.alloc(5000)],
     ['0xff', Buffer.alloc(5000, 0xff)],
     ['text', Buffer.from('not a record '.repeat(99))],
     ['one byte', Buffer.from([1])],

@@ -3,11 +3,12 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Host } from '../src/host/host'
 import { nodeHost } from '../src/host/node'
-import { type Casky, dump, open, openSync } from '../src/index'
-import { ROOM_BYTES, tornTailOf, writtenEnd } from '../src/room'
+import { type Casky, check, dump, open, openSync } from '../src/index'
+import { logEnd, ROOM_BYTES, ROOM_MARK_BYTES, roomMark, tornTailOf } from '../src/room'
 import { freshFolder, freshStore } from './support/folders'
 import { groundWith, openSyncWith, systemError } from './support/ground'
-import { append, killedCopy, overwrite, recordsOf, segmentsOf } from './support/stores'
+import { referenceSegment } from './support/reference'
+import { flipBit, killedCopy, overwrite, recordsOf, segmentsOf } from './support/stores'
 
 const durable = { sync: 'always', valueEncoding: 'bytes', merge: false } as const
 const following = { readOnly: true, valueEncoding: 'bytes' } as const
@@ -23,6 +24,7 @@ const endOf = (directory: string): number => {
   const last = recordsOf(lastOf(directory)).at(-1)
   return last === undefined ? 0 : last.offset + last.bytes
 }
+const saltOf = (segment: string): number => referenceSegment(readFileSync(segment)).header.salt
 const roomOf = (directory: string): number => sizeOf(directory) - endOf(directory)
 
 async function withRoom(): Promise<{ path: string; db: Casky<'utf8', 'bytes'> }> {
@@ -40,11 +42,11 @@ describe('room behind the end of the log', () => {
     const size = sizeOf(path)
     for (let i = 0; i < 20; i++) await db.put(`k${i}`, new Uint8Array(1000).fill(1))
     expect(sizeOf(path)).toBe(size)
-    expect(
-      readFileSync(lastOf(path))
-        .subarray(endOf(path))
-        .every((byte) => byte === 0),
-    ).toBe(true)
+    const room = readFileSync(lastOf(path)).subarray(endOf(path))
+    expect(room.subarray(0, ROOM_MARK_BYTES)).toEqual(
+      Buffer.from(roomMark({ salt: saltOf(lastOf(path)) }, endOf(path))),
+    )
+    expect(room.subarray(ROOM_MARK_BYTES).every((byte) => byte === 0)).toBe(true)
     for (let i = 0; i < 6; i++) await db.put(`l${i}`, new Uint8Array(50_000).fill(1))
     expect(sizeOf(path)).toBeGreaterThan(size)
     expect(roomOf(path)).toBeGreaterThan(0)
@@ -56,6 +58,8 @@ describe('room behind the end of the log', () => {
     ['a short segment', durable, 1000, 100],
     ['long groups', durable, ROOM_BYTES, ROOM_BYTES / 2],
     ['writes that nobody waits for', { ...durable, sync: 'never' as const }, ROOM_BYTES, 100],
+    ['short segments', { ...durable, maxSegmentBytes: 2 * ROOM_BYTES - 1 }, ROOM_BYTES, 100],
+    ['the end of a segment', { ...durable, maxSegmentBytes: 2 * ROOM_BYTES }, ROOM_BYTES + 1, 100],
   ])('is not made for %s', async (_what, options, filledBytes, valueBytes) => {
     const path = freshStore()
     const db = openSync(path, options)
@@ -82,7 +86,7 @@ describe('room behind the end of the log', () => {
     const killed = killedCopy(path)
     const torn = killedCopy(path)
     const offset = endOf(torn)
-    overwrite(lastOf(torn), offset, Uint8Array.of(9, 9, 0, 9))
+    overwrite(lastOf(torn), offset, Uint8Array.of(9, 9, 0, 9, 0))
     await db.close()
     for (const readOnly of [true, false, true]) {
       const again = openSync(killed, { ...durable, readOnly })
@@ -151,22 +155,112 @@ describe('room behind the end of the log', () => {
       nodeHost.syncLater(file, done)
     }
     const follower = openSyncWith(groundWith({ syncLater }), path, following)
-    // Half of it is there when the follower looks, the rest comes before it reads.
-    const record = Buffer.from(readFileSync(lastOf(path)))
+    await db.put('before', Uint8Array.of(1))
+    const before = readFileSync(lastOf(path))
     await db.put('late', new Uint8Array(600).fill(3))
-    const whole = readFileSync(lastOf(path))
-    const half = Buffer.from(whole)
-    half.fill(0, endOf(path) - 300)
-    writeFileSync(lastOf(path), half)
-    onSync = () => writeFileSync(lastOf(path), whole)
-    await follower.refresh()
+    const after = readFileSync(lastOf(path))
+    writeFileSync(lastOf(path), before)
+    onSync = () => writeFileSync(lastOf(path), after)
+    expect(await follower.refresh()).toMatchObject({ changed: true, writes: 1 })
     expect(follower.get('late')).toBeUndefined()
     onSync = undefined
-    await follower.refresh()
+    expect(await follower.refresh()).toMatchObject({ changed: true, writes: 1 })
     expect(follower.get('late')).toEqual(new Uint8Array(600).fill(3))
-    expect(record.length).toBe(whole.length)
     follower.closeSync()
     await db.close()
+  })
+
+  test('a follower waits a little for a write call that goes on, and sees what a kill has left unmarked', async () => {
+    const { path, db } = await withRoom()
+    const follower = openSync(path, following)
+    const offset = endOf(path)
+    await db.put('zeros', new Uint8Array(600))
+    const marked = readFileSync(lastOf(path))
+    const unmarked = Buffer.from(marked)
+    unmarked.fill(0, endOf(path), endOf(path) + ROOM_MARK_BYTES)
+    const half = Buffer.from(unmarked)
+    half.fill(0, offset + 20, offset + 30)
+    for (const [content, writes] of [
+      [half, 0],
+      [marked, 1],
+      [unmarked, 0],
+    ] as const) {
+      writeFileSync(lastOf(path), content)
+      expect(follower.refreshSync()).toMatchObject({ writes })
+      expect(follower.refreshSync()).toMatchObject({ changed: false })
+    }
+    expect(follower.get('zeros')).toEqual(new Uint8Array(600))
+    expect(follower.health()).toMatchObject({ ok: true, tornTails: [] })
+    // Behind the mark of the moment a write is half done, and done once it is looked at again.
+    await db.put('last', Uint8Array.of(9))
+    const done = readFileSync(lastOf(path))
+    const begun = Buffer.from(marked)
+    done.copy(begun, endOf(path) - 40, endOf(path) - 40, endOf(path) - 9)
+    writeFileSync(lastOf(path), begun)
+    let looks = 0
+    const clockMs: Host['clockMs'] = () => {
+      if (++looks === 3) writeFileSync(lastOf(path), done)
+      return looks / 10
+    }
+    const late = openSyncWith(groundWith({ clockMs }), path, following)
+    expect(late.get('last')).toEqual(Uint8Array.of(9))
+    late.closeSync()
+    follower.closeSync()
+    await db.close()
+  })
+
+  test('nobody takes for torn what is written while he looks', async () => {
+    const { path, db } = await withRoom()
+    const follower = openSync(path, following)
+    let isOver = false
+    const looks = (async () => {
+      for (let i = 0; i < 3; i++) {
+        await db.check()
+        await follower.check()
+        expect((await check(path)).tornTails).toEqual([])
+        let records = 0
+        for (const { kind } of dump(path)) {
+          expect(kind).not.toBe('torn tail')
+          if (++records % 10 === 0) db.putSync('dumped', new Uint8Array(300).fill(i))
+        }
+      }
+      isOver = true
+    })()
+    for (let i = 0; !isOver; i++) await db.put(`k${i % 100}`, new Uint8Array(300).fill(i))
+    await looks
+    expect(db.health().tornTails).toEqual([])
+    expect(follower.health().tornTails).toEqual([])
+    follower.closeSync()
+    await db.close()
+  })
+
+  test('a segment ends, and the next begins, where it can not be given back', async () => {
+    const truncate: Host['truncate'] = () => {
+      throw systemError('EIO')
+    }
+    const path = freshStore()
+    const db = openSyncWith(groundWith({ truncate }), path, { ...durable, maxSegmentBytes: 3 * ROOM_BYTES })
+    await fill(db)
+    for (let i = 0; i < 20; i++) await db.put(`k${i}`, new Uint8Array(60_000).fill(i))
+    await db.close()
+    expect(segmentsOf(path).length).toBeGreaterThan(1)
+    using again = openSync(path, durable)
+    for (let i = 0; i < 20; i++) expect(again.get(`k${i}`)?.[0]).toBe(i)
+    expect(again.health()).toMatchObject({ ok: true, tornTails: [] })
+    expect(await again.check()).toMatchObject({ ok: true, tornTails: [] })
+  })
+
+  test('a damaged record before the last one is damage, with room behind that as without', async () => {
+    const { path, db } = await withRoom()
+    await db.put('b', Uint8Array.of(2))
+    await db.put('c', Uint8Array.of(3))
+    const killed = killedCopy(path)
+    await db.close()
+    const [b, c] = recordsOf(lastOf(killed)).slice(-2)
+    flipBit(lastOf(killed), b.offset * 8)
+    flipBit(lastOf(killed), (c.offset + c.bytes) * 8 - 1)
+    using again = openSync(killed, { ...durable, readOnly: true })
+    expect(again.health().damage).toMatchObject([{ offset: b.offset }])
   })
 
   test.each(['ENOSPC', 'EIO'])(
@@ -175,7 +269,7 @@ describe('room behind the end of the log', () => {
       let refusals = 0
       let isFull = true
       const write: Host['write'] = (file, from, at, bytes, position) => {
-        if (!isFull || bytes !== ROOM_BYTES || from[at + 5] !== 0)
+        if (!isFull || bytes !== ROOM_BYTES || from[at + ROOM_MARK_BYTES] !== 0)
           return nodeHost.write(file, from, at, bytes, position)
         refusals++
         nodeHost.write(file, from, at, 1000, position)
@@ -221,46 +315,66 @@ describe('room behind the end of the log', () => {
   })
 })
 
-describe('where what was written ends', () => {
-  const find = (from: number, content: Uint8Array): number => {
-    const path = join(freshFolder(), 'file')
+describe('where the log ends', () => {
+  const header = { salt: 0x0102_0304, mayHaveRoom: true }
+  let path = ''
+  const withFile = <T>(content: Uint8Array, run: (file: number) => T): T => {
+    path = join(freshFolder(), 'file')
     writeFileSync(path, content)
     const file = nodeHost.open(path, 'read')
     try {
-      return writtenEnd(nodeHost, file, path, from, content.length)
+      return run(file)
     } finally {
       nodeHost.close(file)
     }
   }
+  const endIn = (content: Uint8Array, mayHaveRoom = true): unknown =>
+    withFile(content, (file) =>
+      logEnd(nodeHost, file, { path, header: { ...header, mayHaveRoom } }, content.length),
+    )
+  const marked = (bytes: number, zeros: number): Uint8Array =>
+    Uint8Array.from([...new Array(bytes).fill(7), ...roomMark(header, bytes), ...new Array(zeros).fill(0)])
 
-  test.each([0, 1, 3, 4, 5, 511, 512, 513, 4096, 5000, 40_000, 300_000, 700_001])(
-    'behind the last byte that is not zero, %i zeros before the end',
+  test.each([1, 3, 4, 5, 505, 506, 507, 508, 513, 4096, 5000, 40_000, ROOM_BYTES - ROOM_MARK_BYTES])(
+    'at the mark, with %i zeros behind it',
     (zeros) => {
-      for (const written of [1, 2, 3, 4, 5, 1000]) {
-        const content = new Uint8Array(written + zeros)
-        content[written - 1] = 255
-        expect(find(0, content)).toBe(written)
-        expect(find(written - 1, content)).toBe(written)
-        expect(find(written, content)).toBe(written)
-        if (zeros > 2) expect(find(written + 2, content)).toBe(written + 2)
-      }
+      for (const bytes of [0, 1, 2, 3, 4, 5, 1000])
+        expect(endIn(marked(bytes, zeros))).toEqual({ bytes, isCertain: true })
     },
   )
 
-  test('a tail is torn where it is not all zeros, or longer than room is', () => {
-    const path = join(freshFolder(), 'tail')
-    const tailOf = (content: Uint8Array): unknown => {
-      writeFileSync(path, new Uint8Array(10).fill(1))
-      append(path, content)
-      const file = nodeHost.open(path, 'read')
-      const tail = tornTailOf(nodeHost, file, path, 10, 10 + content.length)
-      nodeHost.close(file)
-      return tail
+  test('at the end of the file, where there is no room or it is not marked', () => {
+    const length = 1006 + ROOM_BYTES
+    expect(endIn(marked(1000, 0))).toEqual({ bytes: 1005, isCertain: true })
+    expect(endIn(marked(1000, ROOM_BYTES + 1))).toEqual({ bytes: length, isCertain: false })
+    expect(endIn(new Uint8Array(3))).toEqual({ bytes: 3, isCertain: false })
+    expect(endIn(new Uint8Array(0))).toEqual({ bytes: 0, isCertain: true })
+    expect(endIn(Uint8Array.of(1, 0xff, 0, 0))).toEqual({ bytes: 4, isCertain: false })
+    expect(endIn(marked(1000, 10), false)).toEqual({ bytes: 1015, isCertain: true })
+    const elsewhere = Uint8Array.of(7, 7, ...roomMark(header, 1), 0)
+    expect(endIn(elsewhere)).toEqual({ bytes: 8, isCertain: false })
+  })
+
+  test('what stands behind it is torn, but for room', () => {
+    const tailOf = (tail: Uint8Array, bytes = ROOM_BYTES, mayHaveRoom = true): unknown => {
+      const content = new Uint8Array(bytes + tail.length).fill(1)
+      content.set(tail, bytes)
+      return withFile(content, (file) =>
+        tornTailOf(nodeHost, file, { path, header: { ...header, mayHaveRoom } }, bytes, content.length),
+      )
     }
+    const offset = ROOM_BYTES
+    const mark = roomMark(header, offset)
     expect(tailOf(new Uint8Array(0))).toBeUndefined()
     expect(tailOf(new Uint8Array(2 * ROOM_BYTES))).toBeUndefined()
-    expect(tailOf(Uint8Array.of(0, 0, 1, 0, 0))).toEqual({ path, offset: 10, bytes: 3 })
+    expect(tailOf(Uint8Array.of(...mark, 0, 0))).toBeUndefined()
+    expect(tailOf(mark)).toBeUndefined()
+    expect(tailOf(Uint8Array.of(0, 0, 1, 0, 0))).toEqual({ path, offset, bytes: 3 })
+    expect(tailOf(Uint8Array.of(0, ...mark))).toEqual({ path, offset, bytes: 6 })
+    expect(tailOf(Uint8Array.of(...mark, 0, 1))).toEqual({ path, offset, bytes: 7 })
     const bytes = 2 * ROOM_BYTES + 1
-    expect(tailOf(new Uint8Array(bytes))).toEqual({ path, offset: 10, bytes })
+    expect(tailOf(new Uint8Array(bytes))).toEqual({ path, offset, bytes })
+    expect(tailOf(new Uint8Array(9), offset, false)).toEqual({ path, offset, bytes: 9 })
+    expect(tailOf(new Uint8Array(9), offset - 1)).toEqual({ path, offset: offset - 1, bytes: 9 })
   })
 })

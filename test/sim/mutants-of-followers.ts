@@ -20,22 +20,17 @@ export const MUTANTS_OF_FOLLOWERS: Mutant[] = [
   mutant('a follower shows half of a refresh', 'merge', ['src/follower.ts', '    this.reads.freeze()\n', '']),
   mutant('a follower passes over what was written to the segment that it knows', 'merge', [
     'src/catchup.ts',
-    'if ((isEnded ? entry.bytes : tail.bytes) > segment.bytes) {',
-    'if (!isEnded && tail.bytes > segment.bytes) {',
+    'if ((isEnded ? entry.bytes : tailBytes) > segment.bytes) {',
+    'if (!isEnded && tailBytes > segment.bytes) {',
   ]),
   mutant('a follower does not notice that the log has grown', 'merge', [
     'src/follower.ts',
-    "return last?.state === 'active' && this.end?.hasChanged !== false",
-    "return last?.state === 'active' && this.end === undefined",
-  ]),
-  mutant('a follower takes the length of the file for the end of the log', 'merge', [
-    'src/durable.ts',
-    'return { bytes: writtenEnd(host, file, segment.path, Math.min(from, fileBytes), fileBytes), fileBytes }',
-    'return { bytes: fileBytes + 0 * writtenEnd(host, file, segment.path, from, from), fileBytes }',
+    "return last?.state === 'active' && this.tail?.hasChanged !== false",
+    "return last?.state === 'active' && this.tail === undefined",
   ]),
   mutant('a follower does not notice what is written to room', 'merge', [
     'src/tail.ts',
-    'writtenEnd(host, file, segment.path, seen.bytes, fileBytes) > seen.bytes',
-    'writtenEnd(host, file, segment.path, fileBytes, fileBytes) < 0',
+    'if (fileBytes > segment.bytes && this.isMarkedAt(segment.bytes)) return segment.bytes',
+    'if (segment.bytes > 0) return segment.bytes',
   ]),
 ]

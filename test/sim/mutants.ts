@@ -166,18 +166,13 @@ export const MUTANTS: Mutant[] = [
   ]),
   mutant('room is made over what was written', 'crash', [
     'src/active.ts',
-    'ZEROS, 0, ROOM_BYTES, segment.bytes)',
-    'ZEROS, 0, ROOM_BYTES, segment.bytes - 5)',
+    'room, 0, ROOM_BYTES, segment.bytes)',
+    'room, 0, ROOM_BYTES, segment.bytes - 5)',
   ]),
-  mutant('what is to go into the log goes behind its room', 'crash', [
+  mutant('the mark of room stands for a part of the log', 'crash', [
     'src/active.ts',
-    'this.roomEnd = segment.bytes + ROOM_BYTES',
-    'segment.bytes += 1',
-  ]),
-  mutant('a record ends where its last zeros begin', 'crash', [
-    'src/scanner.ts',
-    'this.limit = Math.min(target.fileBytes, target.decidedBytes ?? target.fileBytes, 0xffff_ffff)',
-    'this.limit = Math.min(target.fileBytes, target.decidedBytes ?? target.writtenBytes ?? target.fileBytes)',
+    '    if (isShort) this.markRoom()',
+    '    if (isShort) {\n      this.markRoom()\n      segment.bytes += 5\n    }',
   ]),
   mutant('a refused write poisons the store', 'fault', [
     'src/active.ts',
