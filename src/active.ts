@@ -115,7 +115,7 @@ export class ActiveSegment {
       throw ioError('write to the log', segment.path, cause)
     }
     segment.bytes += bytes
-    if (isShort) this.markRoom()
+    if (segment.bytes + ROOM_MARK_BYTES <= this.roomEnd) this.markRoom()
   }
 
   /**
@@ -185,9 +185,9 @@ export class ActiveSegment {
   /** Has the file end where the records do; where that fails the room stays, and does no harm. */
   private giveRoomBack(): void {
     if (this.roomEnd <= this.segment.bytes) return
-    this.roomEnd = 0
     try {
       this.rooms.host.truncate(this.file, this.segment.bytes)
+      this.roomEnd = 0
     } catch {
       this.canMakeRoom = false
     }

@@ -8,13 +8,14 @@ import {
   ROW_WORDS,
   SCAN_TABLE_AT,
 } from '../assembly/layout'
+import { settled } from './durable'
 import { CaskyError, ioError, isOutOfHandles } from './errors'
 import { join, MANIFEST, parentOf, resolve, segmentIdOf, segmentName } from './files'
 import type { Host } from './host/host'
 import { readFully } from './io'
 import { Kernels } from './kernels'
 import { type ManifestEntry, readManifest } from './manifest'
-import { logEnd, tornTailOf } from './room'
+import { tornTailOf } from './room'
 import { SegmentScan } from './scanner'
 import {
   decodeSegmentHeader,
@@ -145,10 +146,10 @@ function* dumpSegment(
     if (decoded.header === undefined)
       yield stretch(path, 0, SEGMENT_HEADER_BYTES, 'damage', 'the segment header is damaged')
     const decidedBytes = entry === undefined || entry.state === 'active' ? undefined : entry.bytes
-    const fileBytes = host.status(file).bytes
     // As it is now: another process may be writing.
-    const { bytes: endBytes } = logEnd(host, file, { path, header }, fileBytes)
-    const target = { file, path, salt: header.salt, fileBytes, endBytes, decidedBytes }
+    const begin = { path, header, bytes: 0, lastSequence: header.firstSequence - 1 }
+    const fileBytes = decidedBytes === undefined ? settled(host, begin, file).bytes : host.status(file).bytes
+    const target = { file, path, salt: header.salt, fileBytes, decidedBytes }
     const scan = new SegmentScan(host, kernels, target)
     for (const event of scan.events()) {
       if (event.kind === 'rows') {
@@ -160,7 +161,7 @@ function* dumpSegment(
       }
     }
     if (isEndCopied) return
-    const tail = tornTailOf(host, file, { path, header }, decidedBytes ?? scan.validBytes, endBytes)
+    const tail = tornTailOf(host, file, { path, header }, decidedBytes ?? scan.validBytes, fileBytes)
     if (tail !== undefined) yield stretch(path, tail.offset, tail.bytes, 'torn tail', undefined)
   } finally {
     host.close(file)

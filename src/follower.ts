@@ -290,7 +290,7 @@ export class Follower {
     const sight: Sight = { manifest, segments, tailBytes: 0, bytes, isAnew, tail: undefined }
     try {
       sight.tail = this.tailOf(segments)
-      sight.tailBytes = sight.tail?.bytes ?? 0
+      sight.tailBytes = sight.tail?.fileBytes ?? 0
     } catch (error) {
       this.discard(sight)
       throw error

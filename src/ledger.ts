@@ -62,6 +62,7 @@ export class Ledger {
   /** The log as it is read while the store opens: what it says of tables that wait in a checkpoint waits for them. */
   readonly opening: Sink = {
     touch: (rows, at, count) => this.keydir.touchRows(rows, at, count),
+    takesPuts: () => this.keydir.backlog !== undefined,
     puts: (rows) => this.keydir.backlog?.addPuts(rows) ?? 0,
     put: (low, high, source, at, keyBytes, place) => {
       const waits = this.keydir.backlog?.add(false, low, high, source, at, keyBytes, place) === true

@@ -151,13 +151,12 @@ export function* readRecords(
   sink: Sink,
   nowMs: number,
   from?: ReadFrom,
-  /** How much there is to read of a file that another process may be writing to. */
+  /** How much there is to read of a file that another process may be writing to: less than room. */
   shownBytes?: number,
 ): Generator<number, void> {
   const { path } = segment
   const fileBytes = shownBytes ?? host.status(file).bytes
-  // As it is now: another process may be writing.
-  const end = shownBytes === undefined ? logEnd(host, file, segment, fileBytes).bytes : shownBytes
+  const logBytes = shownBytes ?? logEnd(host, file, segment, fileBytes).bytes
   const decidedBytes = expected.bytes
   const before = from && { records: from.records, nextSequence: from.lastSequence + 1 }
   const replay = new Replay(kernels, sink, health, segment, nowMs, before)
@@ -168,7 +167,7 @@ export function* readRecords(
     path,
     salt,
     fileBytes,
-    endBytes: end,
+    logBytes,
     decidedBytes,
     fromBytes: from?.bytes,
     fromSequence,
@@ -202,7 +201,7 @@ export function* readRecords(
     segment.bytes,
     Math.max(from?.certifiedBytes ?? SEGMENT_HEADER_BYTES, scan.certified),
   )
-  const tail = tornTailOf(host, file, segment, segment.bytes, end)
+  const tail = tornTailOf(host, file, segment, segment.bytes, logBytes)
   if (tail !== undefined) health.addTornTail(tail)
   replay.end(expected.lastSequence)
   const { records, lastSequence } = expected

@@ -44,6 +44,8 @@ const BROKEN_KEYS_MAX = 1000
 export interface Sink {
   /** Told of the rows of keys a little before they come, by who can have them at hand then. */
   touch?(rows: Int32Array, at: number, count: number): void
+  /** Whether there is a point in asking `puts`. */
+  takesPuts?(): boolean
   /** Takes what so many of the first rows put as it can take at once, and says how many; the rest comes one by one. */
   puts?(rows: ScannedRows): number
   put(hashLow: number, hashHigh: number, source: Uint8Array, at: number, keyBytes: number, place: Place): void
@@ -130,14 +132,20 @@ export class Replay {
   private take(first: number, end: number, at: number, offset: number, isHint: boolean): number {
     const { words, bytes } = this.kernels
     let { prefixAt } = this
+    let touchedTo = first
+    const waits = !isHint && this.sink.takesPuts?.() === true
     for (let row = first, word = TABLE + first * ROW_WORDS; row < end; row++, word += ROW_WORDS) {
-      const taken = isHint ? 0 : this.takePuts(word, end - row, at, offset)
-      row += taken
-      word += taken * ROW_WORDS
-      if (row === end) break
+      if (waits) {
+        const taken = this.takePuts(word, end - row, at, offset)
+        row += taken
+        word += taken * ROW_WORDS
+        if (row === end) break
+      }
       // Keys are scattered all over the keydir: asked for together, they come from memory together.
-      if ((row - first) % TOUCHED_AT_ONCE === 0)
-        this.sink.touch?.(this.kernels.ints, word, Math.min(TOUCHED_AT_ONCE, end - row))
+      if (row >= touchedTo) {
+        touchedTo = Math.min(row + TOUCHED_AT_ONCE, end)
+        this.sink.touch?.(this.kernels.ints, word, touchedTo - row)
+      }
       const kind = words[word + ROW_KIND]
       const keyBytes = kind >>> 16
       const rowOffset = offset + words[word + ROW_AT]

@@ -17,8 +17,6 @@ const MARK_END = 0xff
 const TAIL_BYTES_MAX = 2 * ROOM_BYTES
 /** What is looked at first: most files end with something else than zeros. */
 const LOOK_BYTES = 512
-/** A write call is over by then, unless the process has died in it. */
-const SETTLING_MS = 2
 
 /** What a segment's header says that is needed here. */
 export interface RoomySegment {
@@ -28,8 +26,8 @@ export interface RoomySegment {
 
 export interface LogEnd {
   bytes: number
-  /** Whether that is the very end. Else there are zeros behind it, and nothing tells where they begin. */
-  isCertain: boolean
+  /** By what that is known; by nothing where there are zeros, which may be room, and no mark: it is the file's end then. */
+  by: 'mark' | 'length' | 'nothing'
 }
 
 /** What room at this offset begins with. No record does: its kind would be zero. */
@@ -38,24 +36,17 @@ export function roomMark({ salt }: RoomySegment['header'], offset: number): Uint
   return Uint8Array.of(seed, seed >>> 8, seed >>> 16, seed >>> 24, MARK_END)
 }
 
-/** Where the log ends in a segment's file of so many bytes that may be written to; all of it is looked at where need be. */
+/** Where the log seems to end in a segment's file of so many bytes. */
 export function logEnd(host: Host, file: FileHandle, segment: RoomySegment, fileBytes: number): LogEnd {
-  if (segment.header.mayHaveRoom !== true) return { bytes: fileBytes, isCertain: true }
-  const from = Math.max(0, fileBytes - ROOM_BYTES)
-  const written = writtenEnd(host, file, segment.path, from, fileBytes)
-  if (written === fileBytes) return { bytes: fileBytes, isCertain: true }
+  // Room is made behind as much as it takes.
+  const mayHaveRoom = segment.header.mayHaveRoom === true && fileBytes >= 2 * ROOM_BYTES
+  if (!mayHaveRoom) return { bytes: fileBytes, by: 'length' }
+  const written = writtenEnd(host, file, segment.path, fileBytes - ROOM_BYTES, fileBytes)
+  if (written === fileBytes) return { bytes: fileBytes, by: 'length' }
   const begin = written - ROOM_MARK_BYTES
-  const isMarked = begin >= 0 && isRoomAt(host, file, segment, begin)
-  return { bytes: isMarked ? begin : fileBytes, isCertain: isMarked }
-}
-
-/** The same for who reads beside the writer: what is being written just now is waited for. */
-export function settledEnd(host: Host, file: FileHandle, segment: RoomySegment): number {
-  const begunMs = host.clockMs()
-  for (;;) {
-    const { bytes, isCertain } = logEnd(host, file, segment, host.status(file).bytes)
-    if (isCertain || host.clockMs() - begunMs >= SETTLING_MS) return bytes
-  }
+  return isRoomAt(host, file, segment, begin)
+    ? { bytes: begin, by: 'mark' }
+    : { bytes: fileBytes, by: 'nothing' }
 }
 
 /** Whether a mark stands there. */
@@ -84,7 +75,6 @@ export function tornTailOf(
 ): TornTail | undefined {
   const { path, header } = segment
   if (end <= bytes) return undefined
-  // Room is made behind as much as it takes.
   const mayBeRoom = header.mayHaveRoom === true && bytes >= ROOM_BYTES && end - bytes <= TAIL_BYTES_MAX
   const written = mayBeRoom ? writtenEnd(host, file, path, bytes, end) : end
   if (written === bytes) return undefined

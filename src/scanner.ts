@@ -35,7 +35,7 @@ export interface ScanTarget {
   salt: number
   fileBytes: number
   /** Where the log seems to end, where there is room behind it. */
-  endBytes?: number | undefined
+  logBytes?: number | undefined
   /** The segment's valid length where it was decided already: all below it is acknowledged. */
   decidedBytes: number | undefined
   /** Where a record begins from which to read; the first record where undefined. */
@@ -363,7 +363,7 @@ export class SegmentScan {
 
   /** R2 to R5 for the header at `offset`; where the segment ends there, that is as good. */
   private isRecordAt(offset: number): boolean {
-    if (offset === this.limit || offset === this.target.endBytes) return true
+    if (offset === this.limit || offset === this.target.logBytes) return true
     const { call, view } = this.kernels
     const headerBytes = this.read(READ_AT, Math.min(RECORD_HEADER_BYTES, this.limit - offset), offset)
     if (headerBytes < RECORD_HEADER_BYTES) return false

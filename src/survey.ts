@@ -1,5 +1,6 @@
 // Verifies every byte of a store directory, whatever state it is in: without a lock, without a keydir, and with or
 // without a sound manifest. It changes nothing.
+import { settled } from './durable'
 import { join, MANIFEST } from './files'
 import { REMEDY_COUNT, REMEDY_MISSING, REMEDY_UNREADABLE } from './findings'
 import type { Health } from './health'
@@ -43,6 +44,8 @@ export function* survey(
   kernels: Kernels,
   directory: string,
   health: Health,
+  /** Whether another process may be writing. */
+  isBesideWriter = false,
 ): Generator<SurveyProgress, Survey> {
   const roll = callRoll(host, kernels, directory, health)
   const bytesTotal = roll.segments.reduce((sum, { file }) => sum + (file?.bytes ?? 0), 0)
@@ -51,7 +54,7 @@ export function* survey(
   for (const enlisted of roll.segments) {
     const surveyed = begin(directory, enlisted)
     segments.push(surveyed)
-    for (const done of surveySegment({ host, kernels, health }, surveyed)) {
+    for (const done of surveySegment({ host, kernels, health }, surveyed, isBesideWriter)) {
       yield {
         segment: segments.length,
         segments: roll.segments.length,
@@ -86,7 +89,11 @@ function begin(directory: string, enlisted: Enlisted): Surveyed {
   return { ...enlisted, read, isDamaged }
 }
 
-function* surveySegment(rooms: PassRooms, surveyed: Surveyed): Generator<number, void> {
+function* surveySegment(
+  rooms: PassRooms,
+  surveyed: Surveyed,
+  isBesideWriter: boolean,
+): Generator<number, void> {
   const { host, health } = rooms
   const { entry, expected, read } = surveyed
   const nowMs = host.nowMs()
@@ -103,7 +110,10 @@ function* surveySegment(rooms: PassRooms, surveyed: Surveyed): Generator<number,
   const file = openToRead(host, read.path)
   try {
     surveyed.isDamaged ||= !checkHeader(rooms, read, file, nowMs)
-    yield* readRecords(rooms, read, file, expected, NOWHERE, nowMs)
+    const isOpen = isBesideWriter && expected.bytes === undefined
+    const begin = { ...read, bytes: 0, lastSequence: read.header.firstSequence - 1 }
+    const shownBytes = isOpen ? settled(host, begin, file).bytes : undefined
+    yield* readRecords(rooms, read, file, expected, NOWHERE, nowMs, undefined, shownBytes)
   } finally {
     host.close(file)
   }

@@ -2,27 +2,27 @@
 // again before it is believed to go on.
 import { isEqual } from './bytes'
 import type { Segment } from './catalog'
-import { failureOfSync, shownBytes, shownBytesInSteps } from './durable'
+import { failureOfSync, settled, shownBytes, shownBytesInSteps, type Written, writtenOf } from './durable'
 import { ioError, systemCode } from './errors'
 import type { FileHandle, Host } from './host/host'
 import { readFully } from './io'
-import { isRoomAt, logEnd, settledEnd } from './room'
+import { isRoomAt } from './room'
 import { inTurns } from './steps'
 
 /** So many of the last bytes that are known have to be the same still. */
-const MARK_BYTES = 64
+const ENDING_BYTES = 64
 
 /**
  * A handle of its own, for as long as the segment is the last: of a failed sync the system tells each who had the file
  * open then, and the catalog may close the one that it lends.
  */
 export class Tail {
-  private mark: { offset: number; bytes: Uint8Array } | undefined
+  private ending: { offset: number; bytes: Uint8Array } | undefined
   private syncs = 0
   private isLeft = false
-  /** How much of it there was when it was last put on disk, and when what was there then was brought in. */
-  private securedBytes = 0
-  private seenBytes = 0
+  /** What of it there was when it was last put on disk, and when what was there then was brought in. */
+  private secured: Written | undefined
+  private seen: Written | undefined
 
   private constructor(
     private readonly host: Host,
@@ -40,28 +40,36 @@ export class Tail {
     }
   }
 
-  /** How much of it there is by now. */
-  get bytes(): number {
-    const { host, file, segment } = this
+  /** How long its file is by now. */
+  get fileBytes(): number {
     try {
-      const fileBytes = host.status(file).bytes
-      // Mostly nothing is new.
-      if (fileBytes > segment.bytes && this.isMarkedAt(segment.bytes)) return segment.bytes
-      const { bytes, isCertain } = logEnd(host, file, segment, fileBytes)
-      return isCertain || bytes === this.seenBytes ? bytes : settledEnd(host, file, segment)
+      return this.host.status(this.file).bytes
     } catch (cause) {
       throw ioError('read a segment', this.segment.path, cause)
     }
   }
 
-  private isMarkedAt(offset: number): boolean {
-    const { host, file, segment } = this
-    return segment.header.mayHaveRoom === true && isRoomAt(host, file, segment, offset)
+  private look(): Written {
+    try {
+      return writtenOf(this.host, this.segment, this.file)
+    } catch (cause) {
+      throw ioError('read a segment', this.segment.path, cause)
+    }
+  }
+
+  private settle(): Written {
+    try {
+      return settled(this.host, this.segment, this.file)
+    } catch (cause) {
+      throw ioError('read a segment', this.segment.path, cause)
+    }
   }
 
   /** Puts on disk what there is; `done` is given how much of that may be shown, or an error. */
   secureLater(done: (shown: number | undefined, error: unknown) => void): void {
-    const { host, segment, file, bytes } = this
+    const { host, segment, file } = this
+    const written = this.settle()
+    const { bytes } = written
     this.syncs++
     const end = (shown: number | undefined, error?: unknown): void => {
       this.syncs--
@@ -70,7 +78,7 @@ export class Tail {
     }
     host.syncLater(file, (failure) => {
       if (this.isLeft) return end(undefined)
-      this.securedBytes = bytes
+      this.secured = written
       const steps = shownBytesInSteps(host, segment, file, bytes, failure)
       inTurns(steps, host.soon).then(end, (error) => end(undefined, error))
     })
@@ -78,33 +86,39 @@ export class Tail {
 
   /** The same, done on return. */
   secure(): number {
-    const { host, segment, file, bytes } = this
+    const { host, segment, file } = this
+    const written = this.settle()
+    const { bytes } = written
     const failure = failureOfSync(host, file)
-    this.securedBytes = bytes
+    this.secured = written
     return shownBytes(host, segment, file, bytes, failure)
   }
 
   /** Whether there is more, or less, than was brought in. */
   get hasChanged(): boolean {
-    return this.bytes !== this.seenBytes
+    const { host, segment, file, seen, fileBytes } = this
+    if (seen === undefined || fileBytes !== seen.fileBytes) return true
+    // What comes next goes over the mark, or makes the file longer.
+    if (seen.by === 'mark') return !isRoomAt(host, file, segment, seen.bytes)
+    return seen.by === 'nothing' && this.look().bytes !== seen.bytes
   }
 
   /** What was put on disk is known now: notes how it ends. */
   remember(): void {
-    this.seenBytes = this.securedBytes
-    const offset = Math.max(0, this.segment.bytes - MARK_BYTES)
+    this.seen = this.secured
+    const offset = Math.max(0, this.segment.bytes - ENDING_BYTES)
     const bytes = new Uint8Array(this.segment.bytes - offset)
     readFully(this.host, this.file, bytes, 0, bytes.length, offset)
-    this.mark = { offset, bytes }
+    this.ending = { offset, bytes }
   }
 
   /** Whether it still ends so, as far as the first `limitBytes` go: what was refused was cut off, and written over. */
   isAsKnown(limitBytes: number): boolean {
-    const { mark } = this
-    if (mark === undefined) return true
-    const known = mark.bytes.subarray(0, Math.max(0, limitBytes - mark.offset))
+    const { ending } = this
+    if (ending === undefined) return true
+    const known = ending.bytes.subarray(0, Math.max(0, limitBytes - ending.offset))
     const bytes = new Uint8Array(known.length)
-    const read = readFully(this.host, this.file, bytes, 0, bytes.length, mark.offset)
+    const read = readFully(this.host, this.file, bytes, 0, bytes.length, ending.offset)
     return isEqual(bytes.subarray(0, read), known)
   }
 

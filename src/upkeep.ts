@@ -92,7 +92,7 @@ function* surveyOnce(
   directory: string,
   health: Health,
 ): Generator<CheckProgress, CheckReport> {
-  const steps = survey(host, kernels, directory, health)
+  const steps = survey(host, kernels, directory, health, true)
   const told = retold(steps, (progress): CheckProgress => ({ phase: 'check', ...progress }))
   const { segments, leftovers, manifestState } = yield* told
   const next = join(directory, MANIFEST_NEXT)

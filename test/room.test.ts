@@ -1,6 +1,7 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { SCAN_BYTES } from '../assembly/layout'
 import type { Host } from '../src/host/host'
 import { nodeHost } from '../src/host/node'
 import { type Casky, check, dump, open, openSync } from '../src/index'
@@ -147,65 +148,168 @@ describe('room behind the end of the log', () => {
     follower.closeSync()
   })
 
-  test('a follower shows nothing of it that came after its sync began', async () => {
-    const { path, db } = await withRoom()
-    let onSync: (() => void) | undefined
-    const syncLater: Host['syncLater'] = (file, done) => {
-      onSync?.()
-      nodeHost.syncLater(file, done)
+  /** What the writer's file is between its call that writes a group and the one that marks the room behind it. */
+  const unmarkedOf = (content: Buffer, end: number): Buffer => {
+    const unmarked = Buffer.from(content)
+    unmarked.fill(0, end, end + ROOM_MARK_BYTES)
+    return unmarked
+  }
+
+  /** A store that was killed with room, as it was after each of three groups; nobody writes to it. */
+  async function threeGroups(): Promise<{ path: string; contents: Buffer[]; ends: number[] }> {
+    const { path: written, db } = await withRoom()
+    const contents: Buffer[] = []
+    const ends: number[] = []
+    for (const [i, key] of ['g1', 'g2', 'g3'].entries()) {
+      await db.put(key, new Uint8Array(100).fill(i + 1))
+      contents.push(readFileSync(lastOf(written)))
+      ends.push(endOf(written))
     }
-    const follower = openSyncWith(groundWith({ syncLater }), path, following)
-    await db.put('before', Uint8Array.of(1))
-    const before = readFileSync(lastOf(path))
-    await db.put('late', new Uint8Array(600).fill(3))
-    const after = readFileSync(lastOf(path))
-    writeFileSync(lastOf(path), before)
-    onSync = () => writeFileSync(lastOf(path), after)
-    expect(await follower.refresh()).toMatchObject({ changed: true, writes: 1 })
-    expect(follower.get('late')).toBeUndefined()
-    onSync = undefined
-    expect(await follower.refresh()).toMatchObject({ changed: true, writes: 1 })
-    expect(follower.get('late')).toEqual(new Uint8Array(600).fill(3))
-    follower.closeSync()
+    const path = killedCopy(written)
     await db.close()
+    return { path, contents, ends }
+  }
+
+  test.each([false, true])(
+    'a follower shows what it has seen before it syncs, and no more (unmarked: %s)',
+    async (isUnmarked) => {
+      const { path, contents, ends } = await threeGroups()
+      writeFileSync(lastOf(path), contents[0])
+      let onSync: (() => void) | undefined
+      const syncLater: Host['syncLater'] = (file, done) => {
+        onSync?.()
+        nodeHost.syncLater(file, done)
+      }
+      const follower = openSyncWith(groundWith({ syncLater }), path, following)
+      expect(follower.get('g1')).toBeDefined()
+      writeFileSync(lastOf(path), isUnmarked ? unmarkedOf(contents[1], ends[1]) : contents[1])
+      onSync = () => writeFileSync(lastOf(path), contents[2])
+      expect(await follower.refresh()).toMatchObject({ writes: 1 })
+      expect(follower.get('g3')).toBeUndefined()
+      expect(await follower.refresh()).toMatchObject({ writes: 1 })
+      expect(follower.get('g3')).toBeDefined()
+      follower.closeSync()
+    },
+  )
+
+  test('what was acknowledged is not missed behind a look that no mark told the end', async () => {
+    const { path, contents, ends } = await threeGroups()
+    writeFileSync(lastOf(path), unmarkedOf(contents[0], ends[0]))
+    const follower = openSync(path, following)
+    expect(await follower.refresh()).toMatchObject({ changed: false })
+    expect(await follower.refresh()).toMatchObject({ changed: false })
+    expect(follower.get('g1')).toBeDefined()
+    // The next one is acknowledged, and one more is being written.
+    const begun = Buffer.from(contents[1])
+    contents[2].copy(begun, ends[1], ends[1], ends[1] + 40)
+    writeFileSync(lastOf(path), begun)
+    expect(await follower.refresh()).toMatchObject({ writes: 1 })
+    expect(follower.get('g2')).toBeDefined()
+    writeFileSync(lastOf(path), contents[2])
+    expect(follower.refreshSync()).toMatchObject({ writes: 1 })
+    expect(follower.health()).toMatchObject({ ok: true, tornTails: [] })
+    follower.closeSync()
   })
 
   test('a follower waits a little for a write call that goes on, and sees what a kill has left unmarked', async () => {
-    const { path, db } = await withRoom()
+    const { path, contents, ends } = await threeGroups()
+    writeFileSync(lastOf(path), contents[0])
     const follower = openSync(path, following)
-    const offset = endOf(path)
-    await db.put('zeros', new Uint8Array(600))
-    const marked = readFileSync(lastOf(path))
-    const unmarked = Buffer.from(marked)
-    unmarked.fill(0, endOf(path), endOf(path) + ROOM_MARK_BYTES)
-    const half = Buffer.from(unmarked)
-    half.fill(0, offset + 20, offset + 30)
+    const half = unmarkedOf(contents[1], ends[1])
+    half.fill(0, ends[0] + 20, ends[0] + 30)
     for (const [content, writes] of [
       [half, 0],
-      [marked, 1],
-      [unmarked, 0],
+      [unmarkedOf(contents[1], ends[1]), 1],
+      [contents[1], 0],
+      [unmarkedOf(contents[2], ends[2]), 1],
     ] as const) {
       writeFileSync(lastOf(path), content)
       expect(follower.refreshSync()).toMatchObject({ writes })
       expect(follower.refreshSync()).toMatchObject({ changed: false })
     }
-    expect(follower.get('zeros')).toEqual(new Uint8Array(600))
-    expect(follower.health()).toMatchObject({ ok: true, tornTails: [] })
-    // Behind the mark of the moment a write is half done, and done once it is looked at again.
-    await db.put('last', Uint8Array.of(9))
-    const done = readFileSync(lastOf(path))
-    const begun = Buffer.from(marked)
-    done.copy(begun, endOf(path) - 40, endOf(path) - 40, endOf(path) - 9)
-    writeFileSync(lastOf(path), begun)
+    follower.closeSync()
+    // It is done once it is looked at again.
+    writeFileSync(lastOf(path), half)
     let looks = 0
     const clockMs: Host['clockMs'] = () => {
-      if (++looks === 3) writeFileSync(lastOf(path), done)
+      if (++looks === 3) writeFileSync(lastOf(path), contents[1])
       return looks / 10
     }
     const late = openSyncWith(groundWith({ clockMs }), path, following)
-    expect(late.get('last')).toEqual(Uint8Array.of(9))
+    expect(late.get('g2')).toBeDefined()
+    expect(looks).toBeLessThan(6)
     late.closeSync()
+  })
+
+  test('a follower goes on seeing where room could not be given back', async () => {
+    let isFailing = false
+    const truncate: Host['truncate'] = (file, bytes) => {
+      if (isFailing) throw systemError('EIO')
+      nodeHost.truncate(file, bytes)
+    }
+    const path = freshStore()
+    const db = openSyncWith(groundWith({ truncate }), path, durable)
+    await fill(db)
+    await db.put('a', Uint8Array.of(1))
+    const follower = openSync(path, following)
+    isFailing = true
+    await db.put('long', new Uint8Array(70_000).fill(1))
+    isFailing = false
+    expect(await follower.refresh()).toMatchObject({ writes: 1 })
+    for (let i = 0; i < 5; i++) {
+      await db.put('n', Uint8Array.of(i))
+      expect(await follower.refresh()).toMatchObject({ writes: 1 })
+      expect(follower.get('n')).toEqual(Uint8Array.of(i))
+    }
     follower.closeSync()
+    await db.close()
+  })
+
+  test('a small store whose values end in zeros is not waited for', async () => {
+    const path = freshStore()
+    const db = openSync(path, durable)
+    await db.put('a', Uint8Array.of(1))
+    let asked = 0
+    const clockMs: Host['clockMs'] = () => ++asked
+    const follower = openSyncWith(groundWith({ clockMs }), path, following)
+    asked = 0
+    await db.put('b', Uint8Array.of(1, 0))
+    expect(follower.refreshSync()).toMatchObject({ writes: 1 })
+    expect(asked).toBe(0)
+    await fill(db, 3 * ROOM_BYTES)
+    await db.put('c', new Uint8Array(ROOM_BYTES))
+    expect(follower.refreshSync()).toMatchObject({ writes: 2 })
+    expect(asked).toBe(0)
+    follower.closeSync()
+    await db.close()
+  })
+
+  test.each([
+    ['near the end of what is read at a time', SCAN_BYTES - 100 * 1024, false],
+    ['between the two calls of a write', ROOM_BYTES, true],
+  ])('dump and check find a log whole that goes on meanwhile, %s', async (_where, bytes, isUnmarked) => {
+    const path = freshStore()
+    const db = openSync(path, durable)
+    await fill(db, bytes)
+    await db.put('a', Uint8Array.of(1))
+    const marked = readFileSync(lastOf(path))
+    const looked = async (look: (goOn: () => void) => Promise<void>): Promise<void> => {
+      if (isUnmarked) writeFileSync(lastOf(path), unmarkedOf(readFileSync(lastOf(path)), endOf(path)))
+      let writes = 0
+      await look(() => {
+        if (writes++ === 0) for (let i = 0; i < 400; i++) db.putSync(`k${i}`, new Uint8Array(600).fill(3))
+      })
+    }
+    expect(marked.length).toBeGreaterThan(bytes)
+    await looked(async (goOn) => {
+      for (const { kind } of dump(path)) {
+        expect(kind).toBe('put')
+        goOn()
+      }
+    })
+    await looked(async (goOn) => {
+      expect(await check(path, { onProgress: goOn })).toMatchObject({ ok: true, tornTails: [] })
+    })
     await db.close()
   })
 
@@ -332,27 +436,35 @@ describe('where the log ends', () => {
     withFile(content, (file) =>
       logEnd(nodeHost, file, { path, header: { ...header, mayHaveRoom } }, content.length),
     )
-  const marked = (bytes: number, zeros: number): Uint8Array =>
-    Uint8Array.from([...new Array(bytes).fill(7), ...roomMark(header, bytes), ...new Array(zeros).fill(0)])
+  /** A log of so many bytes, and room of so many zeros. */
+  const marked = (bytes: number, zeros: number): Uint8Array => {
+    const content = new Uint8Array(bytes + ROOM_MARK_BYTES + zeros)
+    content.fill(7, 0, bytes)
+    content.set(roomMark(header, bytes), bytes)
+    return content
+  }
 
   test.each([1, 3, 4, 5, 505, 506, 507, 508, 513, 4096, 5000, 40_000, ROOM_BYTES - ROOM_MARK_BYTES])(
     'at the mark, with %i zeros behind it',
     (zeros) => {
-      for (const bytes of [0, 1, 2, 3, 4, 5, 1000])
-        expect(endIn(marked(bytes, zeros))).toEqual({ bytes, isCertain: true })
+      for (const more of [0, 1, 2, 3, 4, 5, 1000]) {
+        const bytes = 2 * ROOM_BYTES + more
+        expect(endIn(marked(bytes, zeros))).toEqual({ bytes, by: 'mark' })
+      }
     },
   )
 
   test('at the end of the file, where there is no room or it is not marked', () => {
-    const length = 1006 + ROOM_BYTES
-    expect(endIn(marked(1000, 0))).toEqual({ bytes: 1005, isCertain: true })
-    expect(endIn(marked(1000, ROOM_BYTES + 1))).toEqual({ bytes: length, isCertain: false })
-    expect(endIn(new Uint8Array(3))).toEqual({ bytes: 3, isCertain: false })
-    expect(endIn(new Uint8Array(0))).toEqual({ bytes: 0, isCertain: true })
-    expect(endIn(Uint8Array.of(1, 0xff, 0, 0))).toEqual({ bytes: 4, isCertain: false })
-    expect(endIn(marked(1000, 10), false)).toEqual({ bytes: 1015, isCertain: true })
-    const elsewhere = Uint8Array.of(7, 7, ...roomMark(header, 1), 0)
-    expect(endIn(elsewhere)).toEqual({ bytes: 8, isCertain: false })
+    const bytes = 2 * ROOM_BYTES
+    expect(endIn(marked(bytes, 0))).toEqual({ bytes: bytes + 5, by: 'length' })
+    expect(endIn(marked(bytes, ROOM_BYTES + 1))).toEqual({ bytes: bytes + ROOM_BYTES + 6, by: 'nothing' })
+    expect(endIn(new Uint8Array(bytes))).toEqual({ bytes, by: 'nothing' })
+    expect(endIn(new Uint8Array(bytes - 1))).toEqual({ bytes: bytes - 1, by: 'length' })
+    expect(endIn(new Uint8Array(0))).toEqual({ bytes: 0, by: 'length' })
+    expect(endIn(marked(bytes, 10), false)).toEqual({ bytes: bytes + 15, by: 'length' })
+    const elsewhere = marked(bytes, 10)
+    elsewhere.copyWithin(bytes + 1, bytes, bytes + 5)
+    expect(endIn(elsewhere)).toEqual({ bytes: bytes + 15, by: 'nothing' })
   })
 
   test('what stands behind it is torn, but for room', () => {

@@ -142,7 +142,7 @@ export class Backlog {
 
   /**
    * Keeps what rows put, as `add` does: of so many of the first of them as are plain puts to tables that wait, and as there
-   * is room for; returns how many. One loop without calls: opening goes through it once, before anything is compiled well.
+   * is room for; returns how many. One short loop: opening goes through it once, before anything is compiled well.
    */
   addPuts({ words: rows, row: first, count, bytes: records, at, segment, offset }: ScannedRows): number {
     const { folded, indexShift } = this

@@ -72,5 +72,4 @@ export const FOUND_AT: Record<string, number> = {
   'a follower keeps what a merge has left out': 12,
   'the mark of room stands for a part of the log': 2,
   'what expires, or is of a batch, waits as if it was neither': 6,
-  'a follower shows half of a refresh': 8,
 }

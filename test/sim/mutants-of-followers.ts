@@ -30,7 +30,7 @@ export const MUTANTS_OF_FOLLOWERS: Mutant[] = [
   ]),
   mutant('a follower does not notice what is written to room', 'merge', [
     'src/tail.ts',
-    'if (fileBytes > segment.bytes && this.isMarkedAt(segment.bytes)) return segment.bytes',
-    'if (segment.bytes > 0) return segment.bytes',
+    "if (seen.by === 'mark') return !isRoomAt(host, file, segment, seen.bytes)",
+    "if (seen.by === 'mark') return false",
   ]),
 ]

@@ -171,8 +171,8 @@ export const MUTANTS: Mutant[] = [
   ]),
   mutant('the mark of room stands for a part of the log', 'crash', [
     'src/active.ts',
-    '    if (isShort) this.markRoom()',
-    '    if (isShort) {\n      this.markRoom()\n      segment.bytes += 5\n    }',
+    '<= this.roomEnd) this.markRoom()',
+    '<= this.roomEnd) {\n      this.markRoom()\n      segment.bytes += 5\n    }',
   ]),
   mutant('a refused write poisons the store', 'fault', [
     'src/active.ts',
