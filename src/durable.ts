@@ -4,7 +4,7 @@ import { systemCode } from './errors'
 import type { FileHandle, Host } from './host/host'
 import { Kernels } from './kernels'
 import { type LogEnd, logEnd, type RoomySegment, tornTailOf } from './room'
-import { SegmentScan } from './scanner'
+import { type ScanTarget, SegmentScan } from './scanner'
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from './segment'
 
 /** A sync that ends so may have lost what it was to write; any other refusal says that there is nothing to be written. */
@@ -57,25 +57,25 @@ export function settled(host: Host, segment: WrittenSegment, file: FileHandle): 
 
 /** Where the records end that can be read behind those that are known. */
 function readableEnd(host: Host, segment: WrittenSegment, file: FileHandle, fileBytes: number): number {
-  const { path, header, lastSequence } = segment
   const fromBytes = Math.max(SEGMENT_HEADER_BYTES, segment.bytes)
-  const scan = new SegmentScan(host, new Kernels(), {
-    file,
-    path,
-    salt: header.salt,
-    fileBytes,
-    decidedBytes: undefined,
-    fromBytes,
-    fromSequence: Math.max(0, lastSequence + 1 - header.firstSequence),
-    windowBytes: WINDOW_BYTES,
-    skims: true,
-  })
+  const fromSequence = Math.max(0, segment.lastSequence + 1 - segment.header.firstSequence)
+  const scan = scanOf(host, segment, { file, fileBytes, fromBytes, fromSequence, skims: true })
   let end = fromBytes
   for (const event of scan.events()) {
     if (event.kind !== 'rows') break
     end = scan.validBytes
   }
   return Math.min(end, fileBytes)
+}
+
+/** With kernels of its own: the store's go on working between the steps. */
+function scanOf(
+  host: Host,
+  { path, header }: RoomySegment,
+  how: Omit<ScanTarget, 'path' | 'salt' | 'decidedBytes' | 'windowBytes'>,
+): SegmentScan {
+  const target = { ...how, path, salt: header.salt, decidedBytes: undefined, windowBytes: WINDOW_BYTES }
+  return new SegmentScan(host, new Kernels(), target)
 }
 
 /** Puts on disk what is in the file by now, which changes nothing of it; returns how many bytes may be shown. */
@@ -120,17 +120,7 @@ export function* shownBytesInSteps(
   const fileBytes = Math.min(bytes, host.status(file).bytes)
   if (!LOSSES.has(systemCode(failure) ?? '')) return fileBytes
   // What the log itself says is on disk.
-  const { path, header } = segment
-  // Kernels of its own: the store's go on working between the steps.
-  const scan = new SegmentScan(host, new Kernels(), {
-    file,
-    path,
-    salt: header.salt,
-    fileBytes,
-    decidedBytes: undefined,
-    windowBytes: WINDOW_BYTES,
-    pauses: true,
-  })
+  const scan = scanOf(host, segment, { file, fileBytes, pauses: true })
   for (const _ of scan.steps()) yield
   return Math.max(segment.bytes, Math.min(fileBytes, scan.certified))
 }
