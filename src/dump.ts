@@ -8,7 +8,7 @@ import {
   ROW_WORDS,
   SCAN_TABLE_AT,
 } from '../assembly/layout'
-import { settled } from './durable'
+import { settledBytes } from './durable'
 import { CaskyError, ioError, isOutOfHandles } from './errors'
 import { join, MANIFEST, parentOf, resolve, segmentIdOf, segmentName } from './files'
 import type { Host } from './host/host'
@@ -147,8 +147,8 @@ function* dumpSegment(
       yield stretch(path, 0, SEGMENT_HEADER_BYTES, 'damage', 'the segment header is damaged')
     const decidedBytes = entry === undefined || entry.state === 'active' ? undefined : entry.bytes
     // As it is now: another process may be writing.
-    const begin = { path, header, bytes: 0, lastSequence: header.firstSequence - 1 }
-    const fileBytes = decidedBytes === undefined ? settled(host, begin, file).bytes : host.status(file).bytes
+    const fileBytes =
+      decidedBytes === undefined ? settledBytes(host, { path, header }, file) : host.status(file).bytes
     const target = { file, path, salt: header.salt, fileBytes, decidedBytes }
     const scan = new SegmentScan(host, kernels, target)
     for (const event of scan.events()) {

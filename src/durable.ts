@@ -55,6 +55,15 @@ export function settled(host: Host, segment: WrittenSegment, file: FileHandle): 
   return { ...last, bytes: isStuck ? last.fileBytes : Math.min(first.bytes, last.bytes) }
 }
 
+/** How much that is of a segment of which nothing is known yet. */
+export function settledBytes(
+  host: Host,
+  { path, header }: Pick<WrittenSegment, 'path' | 'header'>,
+  file: FileHandle,
+): number {
+  return settled(host, { path, header, bytes: 0, lastSequence: header.firstSequence - 1 }, file).bytes
+}
+
 /** Where the records end that can be read behind those that are known. */
 function readableEnd(host: Host, segment: WrittenSegment, file: FileHandle, fileBytes: number): number {
   const fromBytes = Math.max(SEGMENT_HEADER_BYTES, segment.bytes)

@@ -1,6 +1,6 @@
 // Verifies every byte of a store directory, whatever state it is in: without a lock, without a keydir, and with or
 // without a sound manifest. It changes nothing.
-import { settled } from './durable'
+import { settledBytes } from './durable'
 import { join, MANIFEST } from './files'
 import { REMEDY_COUNT, REMEDY_MISSING, REMEDY_UNREADABLE } from './findings'
 import type { Health } from './health'
@@ -111,8 +111,7 @@ function* surveySegment(
   try {
     surveyed.isDamaged ||= !checkHeader(rooms, read, file, nowMs)
     const isOpen = isBesideWriter && expected.bytes === undefined
-    const begin = { ...read, bytes: 0, lastSequence: read.header.firstSequence - 1 }
-    const shownBytes = isOpen ? settled(host, begin, file).bytes : undefined
+    const shownBytes = isOpen ? settledBytes(host, read, file) : undefined
     yield* readRecords(rooms, read, file, expected, NOWHERE, nowMs, undefined, shownBytes)
   } finally {
     host.close(file)

@@ -42,24 +42,20 @@ export class Tail {
 
   /** How long its file is by now. */
   get fileBytes(): number {
-    try {
-      return this.host.status(this.file).bytes
-    } catch (cause) {
-      throw ioError('read a segment', this.segment.path, cause)
-    }
+    return this.reading(() => this.host.status(this.file).bytes)
   }
 
   private look(): Written {
-    try {
-      return writtenOf(this.host, this.segment, this.file)
-    } catch (cause) {
-      throw ioError('read a segment', this.segment.path, cause)
-    }
+    return this.reading(() => writtenOf(this.host, this.segment, this.file))
   }
 
   private settle(): Written {
+    return this.reading(() => settled(this.host, this.segment, this.file))
+  }
+
+  private reading<T>(read: () => T): T {
     try {
-      return settled(this.host, this.segment, this.file)
+      return read()
     } catch (cause) {
       throw ioError('read a segment', this.segment.path, cause)
     }
